@@ -1,0 +1,155 @@
+"""Every field of a run, with its default; a dataset's config changes only what differs.
+
+`get_config()` holds the settings of the paper's experiments as far as they are known
+(Diffusing DeBias, arXiv 2502.09564, and its released diffusion code); where that code is odd, the
+default is what is right and the comment names the value that does what the code does.
+"""
+
+import difflib
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The full config."""
+    c = ConfigDict()
+    c.name = "base"  # names the default work directory, runs/<name>
+    c.seeds = (0,)  # one run of every method for each seed
+    # One diffusion model and one amplifier, of the first seed, for all seeds; False makes them
+    # anew for each seed, which is the stricter repetition.
+    c.share_upstream = True
+    c.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")
+    c.num_devices = 0  # 0 uses all that are visible
+
+    c.data = ConfigDict()
+    c.data.name = ""  # see ddb_jax/data/datasets.py
+    c.data.image_size = 64  # side in pixels
+    c.data.seed = 0  # of splits and of generated colours; not changed by `seeds`
+    c.data.validation_share = 0.1  # of train, where the set brings no validation split
+    # Groups of evaluation and of the oracles: "conflicting" crosses the class with
+    # aligned/conflicting, "bias" crosses it with every value of the bias attribute.
+    c.data.group_by = "conflicting"
+
+    c.unet = ConfigDict()
+    c.unet.channels = 128
+    c.unet.channel_mults = (1, 2, 2, 2)
+    c.unet.num_res_blocks = 2
+    c.unet.attention_resolutions = (64, 32, 16, 8)  # sides at which encoder blocks attend
+    c.unet.num_heads = 1
+    c.unet.dropout = 0.15
+    c.unet.downsample = "paper"  # 3x3 and 5x5 stride-2 convolutions summed; "conv": the 3x3 alone
+    c.unet.upsample = "paper"  # 5x5 transposed convolution, then 3x3; "nearest": repeat, then 3x3
+    c.unet.trainable_time_table = False  # True is the code's: sinusoids as a trained table
+    c.unet.zero_init_output = True  # False is the code's
+    c.unet.dtype = "float32"  # of the computation, or "bfloat16"; parameters stay float32
+
+    c.diffusion = ConfigDict()
+    c.diffusion.num_timesteps = 1000
+    c.diffusion.noise_schedule = "linear"  # or "cosine"
+    c.diffusion.beta_start = 1e-4  # linear only
+    c.diffusion.beta_end = 0.028
+    c.diffusion.prediction = "eps"  # or "v"
+    c.diffusion.label_dropout = 0.1  # share of examples trained without their class
+    c.diffusion.label_dropout_unit = "example"  # "batch" is the code's: a whole batch at once
+    c.diffusion.min_snr_gamma = 0.0  # 5 is usual (arXiv 2303.09556); 0 is off, as in the paper
+    # "imagenet" trains on images normalised by ImageNet's mean and deviation, as the code does,
+    # and still saves 0.5 x + 0.5: its samples are contrast-stretched.
+    c.diffusion.normalization = "symmetric"
+    c.diffusion.flip = False  # random horizontal flips
+    c.diffusion.ema_decay = 0.9999  # 0 is the code's: no running average
+    c.diffusion.batch_size = 32
+    c.diffusion.num_steps = 100_000
+    c.diffusion.optimizer = "adamw"
+    c.diffusion.learning_rate = 2.5e-4
+    c.diffusion.lr_schedule = "cosine"  # or "constant"; after a linear warm-up
+    c.diffusion.warmup_steps = 10_000
+    c.diffusion.weight_decay = 1e-4
+    c.diffusion.momentum = 0.9  # sgd only
+    c.diffusion.grad_clip = 1.0
+    c.diffusion.log_every = 100
+    c.diffusion.checkpoint_every = 5_000
+
+    c.synthesis = ConfigDict()
+    c.synthesis.images_per_class = 1000
+    c.synthesis.sampler = "dpmpp_2m"  # "ddim", or "ddpm" (the paper's; takes every timestep)
+    c.synthesis.num_steps = 50  # network evaluations; not read by "ddpm"
+    c.synthesis.spacing = ""  # of the timesteps: "uniform", "quadratic", "" for the sampler's own
+    c.synthesis.eta = 0.0  # ddim: 0 is deterministic, 1 as noisy as ddpm
+    c.synthesis.ddpm_variance = "posterior"  # "beta" is the code's
+    # uncond + guidance_scale * (cond - uncond): 1 is no guidance. The paper's w is
+    # guidance_scale - 1, so its w = 1 is 2 here.
+    c.synthesis.guidance_scale = 2.0
+    c.synthesis.clip_x_start = True
+    c.synthesis.batch_size = 200
+    c.synthesis.shard_size = 1000  # images a file; what a kill can lose
+    c.synthesis.probe_steps = 300  # of the classifier that measures the aligned share; 0 is off
+
+    c.amplifier = classifier_section()
+    c.amplifier.train_on = "synthetic"  # "real" is the ablation
+    c.amplifier.compare = False  # also train it on the other source, for the report
+    c.amplifier.loss = "cross_entropy"  # or "generalized_cross_entropy"
+    c.amplifier.gce_q = 0.7
+
+    c.pseudo_groups = ConfigDict()
+    # "error_set": conflicting is what the amplifier misclassifies. "loss_threshold": and whose
+    # loss exceeds mean + gamma * std of the losses of what it classifies correctly.
+    c.pseudo_groups.rule = "loss_threshold"
+    c.pseudo_groups.gamma = 3.0
+
+    c.classifier = classifier_section()
+    # Chooses the step whose weights are kept, see ddb_jax/evaluation/selection.py.
+    c.classifier.selection = "worst_pseudo_group"
+    c.classifier.oracle_selection = "worst_true_group"  # for methods that use bias labels
+    c.classifier.evaluate_every = 500
+
+    c.group_dro = ConfigDict()  # ddb_i, ddb_i_error_set and group_dro
+    c.group_dro.step_size = 0.01
+    c.group_dro.adjustment = 0.0
+    c.group_dro.sampling = "group_balanced"  # or "uniform"
+
+    c.relative_difficulty = ConfigDict()  # ddb_ii
+    c.relative_difficulty.ema = 0.0
+    c.relative_difficulty.class_normalize = False
+    c.relative_difficulty.normalize_weights = False
+    return c
+
+
+def classifier_section() -> ConfigDict:
+    """A classifier and how it is trained."""
+    c = ConfigDict()
+    c.network = "resnet18"  # see ddb_jax/models/resnet.py
+    c.width = 64  # channels of the first stage
+    c.stem = "imagenet"  # or "cifar"
+    c.norm = "batch"  # or "group"
+    c.dtype = "float32"
+    c.max_shift = 0  # random shifts of up to so many pixels
+    c.flip = True
+    c.batch_size = 128
+    c.num_steps = 5_000
+    c.optimizer = "adamw"  # or "sgd"
+    c.learning_rate = 1e-4
+    c.lr_schedule = "constant"  # or "cosine"
+    c.warmup_steps = 0
+    c.weight_decay = 1e-2
+    c.momentum = 0.9  # sgd only
+    c.grad_clip = 0.0  # global norm; 0 is off
+    c.log_every = 100
+    c.checkpoint_every = 1_000
+    return c
+
+
+def apply_preset(
+    config: ConfigDict, preset: str, presets: dict[str, Callable[[ConfigDict], None]]
+) -> ConfigDict:
+    """Change `config` by the preset named after the colon in --config=file.py:preset.
+
+    Raises:
+        ValueError: There is no such preset; names the nearest.
+    """
+    if preset:
+        if preset not in presets:
+            near = difflib.get_close_matches(preset, presets, 1, 0.0)
+            raise ValueError(f"there is no preset {preset!r}; the nearest is {near[0]!r}")
+        presets[preset](config)
+    return config

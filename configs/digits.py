@@ -1,0 +1,82 @@
+"""Coloured digits: scikit-learn's 1,797 handwritten digits, whose colour gives the class away.
+
+    python -m ddb_jax.main --config=configs/digits.py
+
+95% of the training images of a class share its colour; test colours are independent of the class.
+Nothing is downloaded.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The settings; preset "smoke" is a tiny run of every stage."""
+    c = base.get_config()
+    c.name = "digits"
+
+    c.data.name = "digits"
+    c.data.image_size = 16
+    c.data.aligned_share = 0.95  # of train and validation; 0.1 is no bias
+    c.data.colour_jitter = 0.03  # deviation per channel, of 1
+    c.data.validation_share = 0.2
+    c.data.test_share = 0.25
+
+    c.unet.channels = 32
+    c.unet.channel_mults = (1, 2, 2)
+    c.unet.num_res_blocks = 1
+    c.unet.attention_resolutions = (4,)
+    c.unet.dropout = 0.1
+    c.unet.downsample = "conv"
+    c.unet.upsample = "nearest"
+
+    c.diffusion.ema_decay = 0.995
+    c.diffusion.num_steps = 1500
+    c.diffusion.learning_rate = 1e-3
+    c.diffusion.warmup_steps = 100
+    c.diffusion.log_every = 50
+    c.diffusion.checkpoint_every = 500
+
+    c.synthesis.images_per_class = 100
+    c.synthesis.num_steps = 20
+    c.synthesis.shard_size = 200
+
+    for section in (c.amplifier, c.classifier):
+        section.network = "resnet8"
+        section.width = 32
+        section.stem = "cifar"
+        section.max_shift = 2
+        section.flip = False
+        section.batch_size = 64
+        section.learning_rate = 1e-3
+        section.lr_schedule = "cosine"
+        section.checkpoint_every = 250
+        section.log_every = 50
+    c.amplifier.num_steps = 300
+    c.amplifier.compare = True
+    c.classifier.num_steps = 1000
+    c.classifier.evaluate_every = 100
+
+    return base.apply_preset(c, preset, {"smoke": _smoke})
+
+
+def _smoke(c: ConfigDict) -> None:
+    """Every stage in about a minute; its numbers mean nothing."""
+    c.name = "digits_smoke"
+    c.unet.channels = 8
+    c.diffusion.num_steps = 20
+    c.diffusion.log_every = 5
+    c.diffusion.checkpoint_every = 10
+    c.diffusion.warmup_steps = 5
+    c.synthesis.images_per_class = 8
+    c.synthesis.num_steps = 4
+    c.synthesis.batch_size = 40
+    c.synthesis.shard_size = 40
+    c.synthesis.probe_steps = 10
+    for section in (c.amplifier, c.classifier):
+        section.width = 8
+        section.num_steps = 20
+        section.log_every = 5
+        section.checkpoint_every = 10
+    c.classifier.evaluate_every = 10

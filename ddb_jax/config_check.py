@@ -1,0 +1,183 @@
+"""Everything that can be wrong with a config, found before anything is allocated."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ddb_jax.data.datasets import DATASETS
+from ddb_jax.debias.method import SAMPLINGS
+from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.pseudo_groups import RULES as PSEUDO_GROUP_RULES
+from ddb_jax.diffusion.noise_schedule import SCHEDULES
+from ddb_jax.diffusion.samplers import SAMPLERS, SPACINGS, VARIANCES
+from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
+from ddb_jax.models.resnet import RESNETS
+from ddb_jax.training.errors import UserError
+from ddb_jax.training.mesh import indivisible_batches
+from ddb_jax.training.optimizer import LR_SCHEDULES, OPTIMIZERS
+
+DTYPES = ("float32", "bfloat16")
+NORMS = ("batch", "group")
+LOSSES = ("cross_entropy", "generalized_cross_entropy")
+
+CHOICES: dict[str, Iterable[str]] = {
+    "data.name": DATASETS,
+    "data.group_by": ("conflicting", "bias"),
+    "unet.downsample": ("paper", "conv"),
+    "unet.upsample": ("paper", "nearest"),
+    "unet.dtype": DTYPES,
+    "diffusion.noise_schedule": SCHEDULES,
+    "diffusion.prediction": ("eps", "v"),
+    "diffusion.label_dropout_unit": ("example", "batch"),
+    "diffusion.normalization": ("symmetric", "imagenet"),
+    "diffusion.optimizer": OPTIMIZERS,
+    "diffusion.lr_schedule": LR_SCHEDULES,
+    "synthesis.sampler": SAMPLERS,
+    "synthesis.spacing": ("", *SPACINGS),
+    "synthesis.ddpm_variance": VARIANCES,
+    "amplifier.train_on": ("synthetic", "real"),
+    "amplifier.loss": LOSSES,
+    "pseudo_groups.rule": PSEUDO_GROUP_RULES,
+    "classifier.selection": [n for n, rule in SELECTION_RULES.items() if not rule.uses_bias_labels],
+    "classifier.oracle_selection": SELECTION_RULES,
+    "group_dro.sampling": SAMPLINGS,
+}
+for _section in ("amplifier", "classifier"):
+    CHOICES |= {
+        f"{_section}.network": RESNETS,
+        f"{_section}.stem": ("imagenet", "cifar"),
+        f"{_section}.norm": NORMS,
+        f"{_section}.dtype": DTYPES,
+        f"{_section}.optimizer": OPTIMIZERS,
+        f"{_section}.lr_schedule": LR_SCHEDULES,
+    }
+
+# Field patterns and the range that a number in them must lie in.
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    r"data\.aligned_share|.*_share|diffusion\.label_dropout|unet\.dropout": (
+        lambda x: 0 <= x <= 1, "between 0 and 1"
+    ),
+    r".*\.(num_steps|batch_size|image_size|width|channels|num_timesteps|num_res_blocks|num_heads"
+    r"|images_per_class|shard_size|learning_rate)": (lambda x: x > 0, "greater than 0"),
+    r".*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
+    r"|probe_steps|min_snr_gamma|step_size|adjustment|colour_jitter|guidance_scale|eta)": (
+        lambda x: x >= 0, "at least 0"
+    ),
+    r".*\.(ema_decay|ema|momentum)": (lambda x: 0 <= x < 1, "at least 0 and less than 1"),
+    r".*\.(beta_start|beta_end)": (lambda x: 0 < x < 1, "between 0 and 1"),
+    r".*\.gce_q": (lambda x: 0 <= x <= 1, "between 0 and 1"),
+}  # fmt: skip
+
+
+def load_config(argument: str, overrides: list[str]) -> ConfigDict:
+    """The config that --config=file.py:preset and --config.field=value flags name.
+
+    Args:
+        argument: Path of the config file, with ":preset" or without.
+        overrides: The flags, as given.
+
+    Raises:
+        UserError: The file or preset cannot be loaded, or fields or values are wrong; all fields
+            are named at once.
+    """
+    try:
+        config = _parse([f"--config={argument}"])
+    except FileNotFoundError:
+        raise UserError(f"there is no config file {argument.split(':')[0]}.") from None
+    except ValueError as error:
+        raise UserError(f"--config={argument}: {error}.") from None
+    problems = []
+    fields = field_names(config)
+    for override in overrides:
+        name = override.removeprefix("--config.").split("=")[0]
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1, 0.0)[0]
+            problems.append(f"there is no field config.{name}, the nearest is config.{near}")
+            continue
+        try:
+            _parse([f"--config={argument}", override])
+        except (flags.Error, TypeError, ValueError, SyntaxError):
+            kind = type(_get(config, name)).__name__
+            problems.append(f"{override} does not give the {kind} that the field holds")
+    if problems:
+        raise UserError("; ".join(problems) + ".")
+    return _parse([f"--config={argument}", *overrides])
+
+
+def _parse(arguments: list[str]) -> ConfigDict:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["", *arguments])
+    return values["config"].value
+
+
+def field_names(config: ConfigDict) -> list[str]:
+    """Dotted names of all fields."""
+    names = []
+    for name, value in config.items():
+        names += [f"{name}.{n}" for n in field_names(value)] if hasattr(value, "items") else [name]
+    return names
+
+
+def _get(config: ConfigDict, name: str) -> Any:
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuse a config with bad values.
+
+    Raises:
+        UserError: Names every bad value at once.
+    """
+    problems = []
+    names = field_names(config)
+    for name, choices in CHOICES.items():
+        if name in names:
+            problems += _unless_in(f"config.{name}", _get(config, name), choices)
+    for method in config.methods:
+        problems += _unless_in("config.methods", method, METHODS)
+    for name in names:
+        value = _get(config, name)
+        for pattern, (allowed, words) in RANGES.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and re.fullmatch(pattern, name) and not allowed(value):
+                problems.append(f"config.{name} is {value}, it must be {words}")
+    if not config.methods:
+        problems.append("config.methods is empty")
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+        problems.append(f"config.seeds is {config.seeds}, it must hold different numbers")
+    factor = 2 ** (len(config.unet.channel_mults) - 1)
+    if config.data.image_size % factor:
+        problems.append(
+            f"config.data.image_size is {config.data.image_size}, which the UNet's"
+            f" {len(config.unet.channel_mults)} levels do not divide; take a multiple of {factor}"
+        )
+    if config.synthesis.num_steps > config.diffusion.num_timesteps:
+        problems.append(
+            f"config.synthesis.num_steps is {config.synthesis.num_steps}, more than"
+            f" config.diffusion.num_timesteps, {config.diffusion.num_timesteps}"
+        )
+    problems += indivisible_batches(
+        {
+            f"{section}.batch_size": config[section].batch_size
+            for section in ("diffusion", "synthesis", "amplifier", "classifier")
+        },
+        config.num_devices or jax.device_count(),
+    )
+    if problems:
+        raise UserError("; ".join(problems) + ".")
+
+
+def _unless_in(name: str, value: str, choices: Iterable[str]) -> list[str]:
+    choices = list(choices)
+    if value in choices:
+        return []
+    near = difflib.get_close_matches(value, choices, 1, 0.0)
+    return [f"{name} is {value!r}, the nearest of {', '.join(choices)} is {near[0]!r}"]

@@ -1,0 +1,52 @@
+"""Per-example classification losses: cross-entropy and generalised cross-entropy."""
+
+import jax
+import jax.numpy as jnp
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Negative log-probability of the label.
+
+    Args:
+        logits: [B, K], any float dtype; computed in float32.
+        labels: int [B] in 0..K-1.
+
+    Returns:
+        float32 [B], never negative.
+    """
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
+
+
+def generalized_cross_entropy(
+    logits: jax.Array, labels: jax.Array, q: float, *, scaled: bool = False
+) -> jax.Array:
+    """Generalised cross-entropy (1 - p^q) / q, p being the label's probability.
+
+    Its gradient is p^q times that of cross-entropy, so confident examples count more
+    (Zhang and Sabuncu, NeurIPS 2018, eq. 6). q = 1 is 1 - p; q = 0 is cross-entropy, the limit.
+
+    Args:
+        logits: [B, K], any float dtype; computed in float32.
+        labels: int [B] in 0..K-1.
+        q: In [0, 1]; LfF (Nam et al., NeurIPS 2020) uses 0.7.
+        scaled: Use the form of LfF's released code, stop_gradient(q p^q) times cross-entropy. Its
+            gradient is q times that of the true loss; its value is another one.
+
+    Returns:
+        float32 [B].
+
+    Raises:
+        ValueError: q lies outside [0, 1], or is 0 with `scaled`, whose loss would be 0.
+    """
+    if not 0.0 <= q <= 1.0:
+        raise ValueError(f"q of the generalised cross-entropy is {q}; it must lie in [0, 1].")
+    if scaled and q == 0.0:
+        raise ValueError("The scaled generalised cross-entropy is 0 everywhere at q = 0.")
+    loss = cross_entropy(logits, labels)
+    if q == 0.0:
+        return loss
+    # p^q = exp(-q CE) and expm1 keep value and gradient finite at p -> 0 and exact at small q.
+    if scaled:
+        return jax.lax.stop_gradient(q * jnp.exp(-q * loss)) * loss
+    return -jnp.expm1(-q * loss) / q

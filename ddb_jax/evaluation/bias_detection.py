@@ -1,0 +1,51 @@
+"""How well the amplifier's scores find the bias-conflicting images, where those are known."""
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+
+def detection_metrics(
+    scores: np.ndarray, flagged: np.ndarray, conflicting: np.ndarray | None
+) -> dict[str, float | int | None]:
+    """Detection of bias-conflicting images, the positive class.
+
+    Args:
+        scores: float [N], higher is more suspect of conflicting (the amplifier's loss).
+        flagged: bool [N], held to be conflicting.
+        conflicting: bool [N], the truth; None where it is unknown.
+
+    Returns:
+        bias_auroc; bias_average_precision, whose baseline is bias_prevalence, the share of
+        conflicting images; bias_precision and bias_recall of `flagged`; bias_flagged, its count.
+        A figure that is not defined is None: all but the count where the truth is unknown, AUROC
+        and average precision where all images are of one kind, precision where none is flagged,
+        recall where none conflicts.
+
+    Raises:
+        ValueError: The lengths differ, or a score is not finite.
+    """
+    scores, flagged = np.asarray(scores), np.asarray(flagged, bool)
+    result = {
+        "bias_auroc": None,
+        "bias_average_precision": None,
+        "bias_prevalence": None,
+        "bias_precision": None,
+        "bias_recall": None,
+        "bias_flagged": int(flagged.sum()),
+    }
+    if not np.isfinite(scores).all():
+        raise ValueError("A bias score is not finite.")
+    if len(scores) != len(flagged) or (conflicting is not None and len(conflicting) != len(scores)):
+        raise ValueError("Scores, flags and the known bias must be of one length.")
+    if conflicting is None or len(scores) == 0:
+        return result
+    conflicting = np.asarray(conflicting, bool)
+    result["bias_prevalence"] = float(conflicting.mean())
+    if conflicting.any() and not conflicting.all():
+        result["bias_auroc"] = float(roc_auc_score(conflicting, scores))
+        result["bias_average_precision"] = float(average_precision_score(conflicting, scores))
+    if flagged.any():
+        result["bias_precision"] = float(conflicting[flagged].mean())
+    if conflicting.any():
+        result["bias_recall"] = float(flagged[conflicting].mean())
+    return result

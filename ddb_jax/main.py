@@ -1,0 +1,69 @@
+"""Command line: `python -m ddb_jax.main --config=configs/digits.py`.
+
+--config=FILE.py[:PRESET]  the run's settings; --config.FIELD=VALUE changes one of them
+--workdir=FOLDER           where everything is written (runs/<config.name>)
+--stage=NAME               run only this stage, or only this task of --dry_run's list
+--dry_run                  print what is done and what would run
+--rerun                    do again what other settings made in this work directory
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddb_jax import config_check, pipeline
+from ddb_jax.training.errors import Interrupted, UserError
+from ddb_jax.training.stop import stop_flag
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the pipeline; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ddb_jax.main",
+        usage=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--stage", default="")
+    parser.add_argument("--dry_run", action="store_true")
+    parser.add_argument("--rerun", action="store_true")
+    given, rest = parser.parse_known_args(arguments)
+    overrides = [argument for argument in rest if argument.startswith("--config.")]
+    unknown = [argument for argument in rest if argument not in overrides]
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)} (a field is --config.FIELD=VALUE)")
+
+    # Handlers of its own: libraries set up the root logger in ways of theirs.
+    log = logging.getLogger("ddb_jax")
+    log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
+    log.setLevel(logging.INFO)
+    try:
+        config = config_check.load_config(given.config, overrides)
+        config_check.check_config(config)
+        with stop_flag() as stop:
+            pipeline.run(
+                config,
+                given.workdir or Path("runs") / config.name,
+                stop=stop,
+                only=given.stage,
+                dry_run=given.dry_run,
+                rerun=given.rerun,
+            )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror}.", file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return interrupted.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,224 @@
+"""Classifiers as the stages use them: build, train with a debiasing method, save, predict."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ddb_jax.data.input_pipeline import eval_batches, train_batches
+from ddb_jax.data.preprocessing import augment, normalize
+from ddb_jax.data.source import Source
+from ddb_jax.debias.method import Method
+from ddb_jax.models.resnet import make_resnet
+from ddb_jax.stages.context import Context
+from ddb_jax.training import train_state
+from ddb_jax.training.checkpoint import abstract_like, load_weights, save_weights
+from ddb_jax.training.compilation import jit
+from ddb_jax.training.fit import Schedule, fit
+from ddb_jax.training.mesh import replicated, shard_batch
+from ddb_jax.training.optimizer import make_optimizer
+from ddb_jax.training.rng import data_seed, stream
+from ddb_jax.training.train_state import TrainState
+
+EVAL_BATCH_SIZE = 256
+
+
+class Predictions(NamedTuple):
+    """A classifier's answers over a source, in its order.
+
+    Attributes:
+        predicted: int32 [N], the most probable class.
+        probability: float32 [N], of the example's own label.
+        loss: float32 [N], cross-entropy against the example's own label.
+    """
+
+    predicted: np.ndarray
+    probability: np.ndarray
+    loss: np.ndarray
+
+
+def build_classifier(settings: ConfigDict, num_outputs: int) -> Any:
+    """The network of a classifier section of the config."""
+    return make_resnet(
+        settings.network,
+        num_outputs,
+        width=settings.width,
+        stem=settings.stem,
+        norm=settings.norm,
+        dtype=settings.dtype,
+    )
+
+
+def _init_variables(model: Any, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
+    return model.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False)
+
+
+def make_predict(model: Any, mesh: Mesh) -> Callable[[Mapping[str, Any], Source], Predictions]:
+    """Prediction over a source, compiled once; the last batch is padded and cut again."""
+
+    def predict_batch(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        logits, _ = model.apply(weights, normalize(batch["image"]), train=False)
+        log_p = jax.nn.log_softmax(logits)
+        log_p_label = jnp.take_along_axis(log_p, batch["label"][:, None], axis=1)[:, 0]
+        return jnp.argmax(logits, axis=1).astype(jnp.int32), jnp.exp(log_p_label), -log_p_label
+
+    compiled = jit(predict_batch, out_shardings=replicated(mesh))
+
+    def predict(weights: Mapping[str, Any], source: Source) -> Predictions:
+        weights = {name: value for name, value in weights.items() if value}
+        parts = []
+        for batch in eval_batches(source, EVAL_BATCH_SIZE):
+            mask = batch["mask"]
+            fields = {name: batch[name] for name in ("image", "label")}
+            results = jax.device_get(compiled(weights, shard_batch(mesh, fields)))
+            parts.append([result[mask] for result in results])
+        return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    return predict
+
+
+def train_classifier(
+    context: Context,
+    settings: ConfigDict,
+    source: Source,
+    *,
+    num_outputs: int,
+    method: Method,
+    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array],
+    columns: Mapping[str, np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
+    validation: Source | None = None,
+    score: Callable[[np.ndarray], tuple[float, ...]] | None = None,
+) -> TrainState:
+    """Train a classifier and write its weights to `weights/`.
+
+    Args:
+        context: The stage's surroundings.
+        settings: A classifier section of the config.
+        source: The images to train on.
+        num_outputs: Number of classes.
+        method: The debiasing method, which turns per-example losses into one.
+        per_example_loss: (logits [B, K], labels [B]) -> [B].
+        columns: Per-example arrays that the method reads from its batch.
+        groups: Group of every example, for group-balanced sampling.
+        validation: Where the weights to keep are chosen; None keeps the last.
+        score: From "the prediction is right" (bool [N] over validation) the value to maximise,
+            compared element by element; required with `validation`.
+
+    Returns:
+        The last state; its `selected` holds what was written, where validation chose.
+    """
+    model = build_classifier(settings, num_outputs)
+    optimizer = make_optimizer(settings)
+    augment_key = stream(context.seed, f"{context.name}/augment")
+    num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
+
+    def init() -> TrainState:
+        key = stream(context.seed, "train_classifier/init")  # every method starts alike
+        return train_state.create(
+            _init_variables(model, key, source.image_shape),
+            optimizer,
+            method_state=method.init_state(),
+            num_scores=num_scores,
+        )
+
+    def train_step(
+        state: TrainState, batch: dict[str, jax.Array]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(augment_key, state.step)
+        images = augment(key, batch["image"], max_shift=settings.max_shift, flip=settings.flip)
+
+        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+            variables = {"params": params}
+            if state.batch_stats:
+                variables["batch_stats"] = state.batch_stats
+            (logits, _), updates = model.apply(
+                variables, normalize(images), train=True, mutable=["batch_stats"]
+            )
+            losses = per_example_loss(logits, batch["label"])
+            loss, method_state, metrics = method.loss(losses, state.method_state, batch)
+            right = jnp.mean(jnp.argmax(logits, axis=1) == batch["label"])
+            metrics = {"loss": loss, "train_accuracy": right, **metrics}
+            return loss, (updates.get("batch_stats", {}), method_state, metrics)
+
+        (_, (batch_stats, method_state, metrics)), gradients = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.params)
+        metrics["grad_norm"] = optax.global_norm(gradients)
+        state = train_state.apply_gradients(
+            state, gradients, optimizer, batch_stats=batch_stats, method_state=method_state
+        )
+        return state, metrics
+
+    predict = make_predict(model, context.mesh)
+
+    def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
+        weights = {"params": state.params, "batch_stats": state.batch_stats}
+        predictions = predict(weights, validation)
+        right = predictions.predicted == validation.labels
+        # Kept as float32, as the checkpoint holds it, so that a resumed run compares the same.
+        value = tuple(float(v) for v in np.float32(score(right)))
+        best = tuple(float(v) for v in jax.device_get(state.selected["score"]))
+        if value >= best:  # the later step wins a tie
+            state = state.replace(
+                selected=_copy_selected(state.params, state.batch_stats, state.step, value)
+            )
+        return state, {
+            "validation_accuracy": float(np.mean(right)),
+            "validation_score": value[0],
+        }
+
+    state = fit(
+        init,
+        jit(train_step, donate_argnums=0),
+        lambda start: train_batches(
+            source,
+            batch_size=settings.batch_size,
+            seed=data_seed(context.seed, "train_classifier"),
+            start_step=start,
+            num_steps=settings.num_steps,
+            columns=columns or {},
+            groups=groups,
+        ),
+        Schedule(
+            settings.num_steps,
+            settings.log_every,
+            settings.checkpoint_every,
+            settings.evaluate_every if validation else 0,
+        ),
+        title=context.name,
+        folder=context.folder,
+        mesh=context.mesh,
+        stop=context.stop,
+        evaluate=evaluate if validation else None,
+    )
+    kept = state.selected or {"params": state.params, "batch_stats": state.batch_stats}
+    save_weights(
+        context.folder / "weights",
+        {name: kept[name] for name in ("params", "batch_stats") if kept[name]},
+    )
+    return state
+
+
+@jax.jit
+def _copy_selected(params: Any, batch_stats: Any, step: jax.Array, score: Any) -> dict[str, Any]:
+    """Copies, since the next step donates the originals."""
+    copied = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats, "step": step})
+    return {**copied, "score": jnp.asarray(score, jnp.float32)}
+
+
+def load_classifier(
+    context: Context, settings: ConfigDict, num_outputs: int, folder: Any
+) -> Callable[[Source], Predictions]:
+    """Prediction by the frozen classifier that `train_classifier` left in `folder`."""
+    model = build_classifier(settings, num_outputs)
+    shape = context.dataset.train.image_shape
+    abstract = jax.eval_shape(lambda: _init_variables(model, jax.random.key(0), shape))
+    weights = load_weights(folder / "weights", abstract_like(abstract, replicated(context.mesh)))
+    predict = make_predict(model, context.mesh)
+    return lambda source: predict(weights, source)

@@ -1,0 +1,57 @@
+"""Stage: the one reading of the test split, by the classifier that validation chose.
+
+Writes `metrics.json` and `predictions.csv`.
+"""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from ddb_jax.evaluation.metrics import evaluate_predictions
+from ddb_jax.stages.classifier import load_classifier
+from ddb_jax.stages.context import Context
+from ddb_jax.training.files import read_json, write_atomically, write_json
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Evaluate one method's classifier on the test split."""
+    dataset, test = context.dataset, context.dataset.test
+    trained = context.inputs["train_classifier"]
+    predict = load_classifier(context, context.config.classifier, context.num_classes, trained)
+    predictions = predict(test)
+    metrics = evaluate_predictions(
+        test.labels,
+        predictions.predicted,
+        test.bias,
+        num_classes=context.num_classes,
+        group_by=context.config.data.group_by,
+        class_names=dataset.class_names,
+        bias_names=dataset.bias_names,
+    )
+    metrics["cross_entropy"] = float(np.mean(predictions.loss))
+    selection = read_json(trained / "selection.json")
+    write_json(
+        context.folder / "metrics.json",
+        {
+            "dataset": dataset.name,
+            "method": context.options["method"],
+            "seed": context.seed,
+            "selection": selection["selection"],
+            "selected_step": selection["selected_step"],
+            "metrics": metrics,
+        },
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", "path", "label", "predicted", "probability", "bias"])
+    columns = (test.paths, test.labels, *predictions[:2], test.bias)
+    for i, (path, label, predicted, probability, bias) in enumerate(zip(*columns, strict=True)):
+        writer.writerow([i, path, label, predicted, f"{probability:.6g}", "" if bias < 0 else bias])
+    write_atomically(context.folder / "predictions.csv", text.getvalue())
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name in ("average_accuracy", "conflicting_accuracy")
+    }

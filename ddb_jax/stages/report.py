@@ -1,0 +1,316 @@
+"""Stage: one self-contained page, `report.html`, with `results.csv` and `scores.csv` beside it."""
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddb_jax.data.image_records import load_records
+from ddb_jax.data.source import describe
+from ddb_jax.debias.methods import METHODS
+from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
+from ddb_jax.reporting import figures, page
+from ddb_jax.reporting.results import (
+    GLOSSARY,
+    TABLE_METRICS,
+    Row,
+    percent,
+    results_csv,
+    summary,
+    text_table,
+)
+from ddb_jax.stages.contact_sheet import grid_image
+from ddb_jax.stages.context import Context
+from ddb_jax.stages.scores_table import read_scores, select_split
+from ddb_jax.training.files import read_json, write_atomically
+from ddb_jax.training.metric_writer import read_metrics
+
+IMAGES_PER_ROW = 10
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write the report and print the results table."""
+    # inputs are {task name: folder}; the first of each kind stands for the shared upstream.
+    evaluations = [read_json(f / "metrics.json") for f in _all(context, "evaluate").values()]
+    scores, compared = _score_folders(context)
+    rows = _metric_rows(evaluations) + _detection_rows(context)
+    entries = summary(rows, TABLE_METRICS)
+    for entry in entries:
+        entry["title"] = METHODS[entry["method"]].title if entry["method"] in METHODS else ""
+    methods = [entry for entry in entries if entry["method"] in METHODS]
+
+    sections = [
+        ("What was found", _findings(context, scores, methods)),
+        ("Results on the test split", _results(context, methods)),
+        ("What the bias looks like", _sheets(context, scores)),
+        ("How the amplifier sees the training images", _histograms(scores, compared)),
+        ("Group by group", _groups(evaluations)),
+        ("Training", _curves(context)),
+        ("What the figures mean", _glossary(rows)),
+        ("How this was made", _provenance(context)),
+    ]
+    title = f"{context.dataset.name}: bias report"
+    write_atomically(context.folder / "report.html", page.page(title, sections))
+    write_atomically(context.folder / "results.csv", results_csv(rows))
+    if scores:
+        shutil.copyfile(scores / "scores.csv", context.folder / "scores.csv")
+    print(f"\n{text_table(methods)}\n(percent of the test split; mean +- deviation over seeds)\n")
+    return {"rows": len(rows)}
+
+
+def _all(context: Context, stage: str) -> dict[str, Path]:
+    return {name: path for name, path in context.inputs.items() if name.split("/")[1] == stage}
+
+
+def _score_folders(context: Context) -> tuple[Path | None, Path | None]:
+    """The scores in use and those of the compared amplifier, both of the first seed."""
+    train_on = context.config.amplifier.train_on
+    folders = list(_all(context, "score").items())
+    used = [path for name, path in folders if name.endswith(train_on)]
+    others = [path for name, path in folders if not name.endswith(train_on)]
+    return (used[0] if used else None), (others[0] if others else None)
+
+
+def _metric_rows(evaluations: list[dict[str, Any]]) -> list[Row]:
+    return [
+        Row(e["dataset"], e["method"], e["seed"], e["selection"], metric, value)
+        for e in evaluations
+        for metric, value in e["metrics"].items()
+        if isinstance(value, float)
+    ]
+
+
+def _detection_rows(context: Context) -> list[Row]:
+    """Bias detection of every amplifier of every seed; its selection is the last step."""
+    rows, dataset = [], context.dataset.name
+    for name, folder in _all(context, "score").items():
+        seed, _, trained_on = name.split("/")
+        found = read_json(folder / "detection.json")["train"]["rule"]
+        rows += [
+            Row(dataset, f"amplifier_{trained_on}", int(seed.removeprefix("seed_")), "last", m, v)
+            for m, v in found.items()
+            if isinstance(v, float)
+        ]
+    for name, folder in _all(context, "measure_synthesis").items():
+        seed = int(name.split("/")[0].removeprefix("seed_"))
+        share = read_json(folder / "aligned_share.json")["aligned_share"]
+        rows.append(Row(dataset, "synthesis", seed, "last", "aligned_share", share))
+    return rows
+
+
+def _findings(context: Context, scores: Path | None, methods: list[dict[str, Any]]) -> list[str]:
+    parts = [page.paragraph(" ".join(describe(context.dataset)))]
+    if scores:
+        detection = read_json(scores / "detection.json")
+        train = detection["train"]
+        found = train["rule"]
+        sizes = train["group_sizes"]
+        flagged = sum(n for name, n in sizes.items() if name.endswith("/conflicting"))
+        text = (
+            f"The bias amplifier, trained on {context.config.amplifier.train_on} images alone,"
+            f" classifies {100 * train['accuracy']:.1f}% of the {sum(sizes.values())} training"
+            f" images correctly. By the rule {detection['rule']!r} it holds {flagged} of them to"
+            " conflict with the bias it has learnt."
+        )
+        if found["bias_auroc"] is not None:
+            text += (
+                f" Against the true bias labels: AUROC {found['bias_auroc']:.4f},"
+                f" average precision {found['bias_average_precision']:.3f} where chance gives"
+                f" {found['bias_prevalence']:.3f},"
+                f" precision {_number(found['bias_precision'])},"
+                f" recall {_number(found['bias_recall'])}."
+            )
+        parts.append(page.paragraph(text))
+        if train["dropped_groups"]:
+            parts.append(
+                page.paragraph(
+                    "Pseudo-groups without a training image, which were left out: "
+                    + ", ".join(train["dropped_groups"])
+                )
+            )
+    for folder in list(_all(context, "measure_synthesis").values())[:1]:
+        m = read_json(folder / "aligned_share.json")
+        low, high = m["interval"]
+        parts.append(
+            page.paragraph(
+                f"Of the synthetic images {100 * m['aligned_share']:.1f}% show their class's bias"
+                f" attribute (95% interval {100 * low:.1f} to {100 * high:.1f}), of the training"
+                f" images {100 * m['aligned_share_of_train']:.1f}%. The probe that reads it is"
+                f" right on {100 * m['probe_accuracy_on_test']:.1f}% of the test images."
+            )
+        )
+    by_name = {entry["method"]: entry for entry in methods}
+    plain = by_name.get("erm", {}).get("conflicting_accuracy")
+    if plain:
+        gains = [
+            f"{entry['title']} {percent(entry['conflicting_accuracy'])}"
+            for entry in methods
+            if entry["method"] != "erm" and "conflicting_accuracy" in entry
+        ]
+        parts.append(
+            page.paragraph(
+                f"On test images that conflict with the bias, plain training is right on"
+                f" {percent(plain)}%; {', '.join(gains)}."
+            )
+        )
+    return parts
+
+
+def _results(context: Context, methods: list[dict[str, Any]]) -> list[str]:
+    header = ["method", *(m.replace("_", " ") for m in TABLE_METRICS), "step chosen by", "seeds"]
+    rows = []
+    for entry in methods:
+        rule = SELECTION_RULES[entry["selection"]]
+        oracle = METHODS[entry["method"]].uses_bias_labels
+        rows.append(
+            [
+                entry["title"] + (" [oracle]" if oracle else ""),
+                *(percent(entry.get(metric)) for metric in TABLE_METRICS),
+                rule.title + (" (uses bias labels)" if rule.uses_bias_labels else ""),
+                str(entry["seeds"]),
+            ]
+        )
+    note = (
+        "In percent, mean and standard deviation over the seeds. An oracle is told the bias of"
+        " every training and validation image; the others are not. The test split was read once,"
+        " by the weights that the rule had chosen on validation."
+    )
+    if len(context.config.seeds) > 1 and context.config.share_upstream:
+        note += " All seeds share one diffusion model and one amplifier, those of the first seed."
+    return [page.table(header, rows), page.paragraph(note)]
+
+
+def _sheets(context: Context, scores: Path | None) -> list[str]:
+    parts, dataset = [], context.dataset
+    for folder in list(_all(context, "synthesize").values())[:1]:
+        shards = read_json(folder / "manifest.json")["shards"]
+        source = load_records([folder / n for n in shards], dataset.train.image_shape)
+        rows = [
+            source.images[source.labels == i][:IMAGES_PER_ROW]
+            for i in range(len(dataset.class_names))
+        ]
+        caption = "Synthetic images by class: what the generator takes the class to look like."
+        parts.append(page.picture(_sheet(rows, dataset.class_names), caption))
+    if scores:
+        table = select_split(read_scores(scores / "scores.csv"), "train")
+        rows = []
+        for i in range(len(dataset.class_names)):
+            own = np.flatnonzero((table["label"] == i) & (table["pseudo_conflicting"] == 1))
+            chosen = own[np.argsort(table["rank_in_class"][own])][:IMAGES_PER_ROW]
+            indices = table["index"][chosen]
+            empty = np.zeros((0, *dataset.train.image_shape), np.uint8)
+            rows.append(dataset.train.gather(indices)["image"] if len(indices) else empty)
+        caption = (
+            "Real training images that the amplifier holds to conflict with the bias, the most"
+            " surprising first. A mislabelled image would stand here, too."
+        )
+        parts.append(page.picture(_sheet(rows, dataset.class_names), caption))
+    return [page.side_by_side(parts)] if parts else []
+
+
+def _sheet(rows: list[np.ndarray], names: tuple[str, ...]) -> bytes:
+    buffer = io.BytesIO()
+    grid_image(rows, names).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
+    panels, thresholds = {}, {}
+    for folder in (scores, compared):
+        if folder is None:
+            continue
+        title = f"trained on {folder.name} images"
+        table = select_split(read_scores(folder / "scores.csv"), "train")
+        if np.all(table["conflicting"] >= 0):
+            kinds = {"aligned": table["conflicting"] == 0, "conflicting": table["conflicting"] == 1}
+        else:
+            kinds = {
+                "not flagged": table["pseudo_conflicting"] == 0,
+                "flagged": table["pseudo_conflicting"] == 1,
+            }
+        panels[title] = {kind: table["loss"][rows] for kind, rows in kinds.items()}
+        thresholds[title] = read_json(folder / "detection.json")["threshold"]
+    if not panels:
+        return []
+    caption = (
+        "Cross-entropy of the real training images under the amplifier. The further the two kinds"
+        " lie apart, the better it finds the conflicting ones."
+    )
+    png = figures.loss_histograms(panels, thresholds, "amplifier's loss")
+    parts = [page.picture(png, caption)]
+    header = ["amplifier", "AUROC", "average precision", "prevalence", "precision", "recall"]
+    rows = []
+    for folder in (scores, compared):
+        if folder is not None:
+            found = read_json(folder / "detection.json")["train"]["rule"]
+            names = ("auroc", "average_precision", "prevalence", "precision", "recall")
+            figures_ = [_number(found[f"bias_{name}"]) for name in names]
+            rows.append([f"trained on {folder.name} images", *figures_])
+    return [*parts, page.table(header, rows)]
+
+
+def _groups(evaluations: list[dict[str, Any]]) -> list[str]:
+    """Accuracy of every test group under every method, averaged over the seeds."""
+    if not evaluations or not evaluations[0]["metrics"]["groups"]:
+        return []
+    names = [group["name"] for group in evaluations[0]["metrics"]["groups"]]
+    counts = [group["count"] for group in evaluations[0]["metrics"]["groups"]]
+    methods = list(dict.fromkeys(e["method"] for e in evaluations))
+    rows = []
+    for i, (name, count) in enumerate(zip(names, counts, strict=True)):
+        cells = []
+        for method in methods:
+            own = [e["metrics"]["groups"][i] for e in evaluations if e["method"] == method]
+            cells.append(f"{100 * np.mean([group['accuracy'] for group in own]):.1f}")
+        rows.append([name, str(count), *cells])
+    return [page.details("Accuracy in percent", page.table(["group", "images", *methods], rows))]
+
+
+def _curves(context: Context) -> list[str]:
+    panels: dict[str, Mapping[str, Any]] = {}
+    for stage, metric, title in (
+        ("train_diffusion", "loss", "diffusion loss"),
+        ("train_amplifier", "loss", "amplifier loss"),
+        ("train_classifier", "loss", "classifier loss"),
+        ("train_classifier", "validation_accuracy", "validation accuracy"),
+    ):
+        lines = {}
+        first_seed = f"seed_{context.config.seeds[0]}/"
+        for name, folder in _all(context, stage).items():
+            rows = [r for r in read_metrics(folder / "metrics.jsonl") if metric in r]
+            if rows and name.startswith(first_seed):
+                label = name.split("/")[-1]
+                lines[label] = ([r["step"] for r in rows], [r[metric] for r in rows])
+        if lines:
+            panels[title] = lines
+    if not panels:
+        return []
+    png = figures.curves(panels, ("diffusion loss", "amplifier loss", "classifier loss"))
+    return [page.picture(png, f"Training curves of seed {context.config.seeds[0]}.")]
+
+
+def _glossary(rows: list[Row]) -> list[str]:
+    used = [name for name in GLOSSARY if any(row.metric == name for row in rows)]
+    return [page.table(["figure", "meaning"], [[name, GLOSSARY[name]] for name in used])]
+
+
+def _provenance(context: Context) -> list[str]:
+    done = {name: read_json(folder / "done.json") for name, folder in context.inputs.items()}
+    first = next(iter(done.values()))
+    versions = ", ".join(f"{name} {version}" for name, version in first["packages"].items())
+    times = [[name, f"{record['seconds']:.1f}", record["device"]] for name, record in done.items()]
+    return [
+        page.paragraph(f"Python {first['python']}; {versions}."),
+        page.details("Time of every stage", page.table(["stage", "seconds", "device"], times)),
+        page.details(
+            "Configuration", page.code(json.dumps(context.config.to_dict(), indent=2, default=list))
+        ),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

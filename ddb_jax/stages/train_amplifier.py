@@ -1,0 +1,38 @@
+"""Stage: train the bias amplifier on synthetic images alone (or, as the ablation, on real ones).
+
+A classifier that never sees a real image cannot memorise the rare bias-conflicting ones; what it
+knows is what the generator exaggerated.
+"""
+
+import functools
+from typing import Any
+
+from ddb_jax.data.image_records import load_records
+from ddb_jax.debias.erm import make as make_erm
+from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
+from ddb_jax.stages.classifier import train_classifier
+from ddb_jax.stages.context import Context
+from ddb_jax.training.files import read_json
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Train on the source that `options["train_on"]` names and write the weights."""
+    settings = context.config.amplifier
+    source = context.dataset.train
+    if context.options["train_on"] == "synthetic":
+        folder = context.inputs["synthesize"]
+        shards = read_json(folder / "manifest.json")["shards"]
+        source = load_records([folder / name for name in shards], source.image_shape)
+    loss = {
+        "cross_entropy": cross_entropy,
+        "generalized_cross_entropy": functools.partial(generalized_cross_entropy, q=settings.gce_q),
+    }[settings.loss]
+    train_classifier(
+        context,
+        settings,
+        source,
+        num_outputs=context.num_classes,
+        method=make_erm(None, None),
+        per_example_loss=loss,
+    )
+    return {"trained_on": context.options["train_on"], "images": len(source)}

@@ -1,0 +1,141 @@
+"""The one training loop: evaluate, save, take the next batch, step, log, in this order."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ddb_jax.training.checkpoint import Checkpoints, abstract_like
+from ddb_jax.training.errors import Interrupted, UserError
+from ddb_jax.training.mesh import replicated, shard_batch
+from ddb_jax.training.metric_writer import MetricWriter
+from ddb_jax.training.progress import Progress
+from ddb_jax.training.stop import StopFlag
+from ddb_jax.training.train_state import TrainState
+
+log = logging.getLogger("ddb_jax")
+
+
+class Schedule(NamedTuple):
+    """How long to train, and how often to do what; an interval of 0 is never."""
+
+    num_steps: int
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: int = 0
+
+
+def restore_or_init(checkpoints: Checkpoints, init: Callable[[], TrainState], mesh: Mesh) -> Any:
+    """The newest whole checkpoint, or the fresh state of `init` when there is none.
+
+    The fresh state is only traced when a checkpoint exists, so that the two never lie in memory
+    together.
+    """
+    restored = checkpoints.restore(abstract_like(jax.eval_shape(init), replicated(mesh)))
+    if restored:
+        log.info("going on from step %d", restored[0])
+        return restored[1]
+    return jax.jit(init, out_shardings=replicated(mesh))()
+
+
+def fit(
+    init: Callable[[], TrainState],
+    train_step: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]],
+    batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
+    schedule: Schedule,
+    *,
+    title: str,
+    folder: Path,
+    mesh: Mesh,
+    stop: StopFlag,
+    evaluate: Callable[[TrainState], tuple[TrainState, dict[str, float]]] | None = None,
+) -> TrainState:
+    """Train to `schedule.num_steps`, from a checkpoint in `folder` if there is one.
+
+    Args:
+        init: Makes the state of step 0; traced by jit.
+        train_step: Jitted, donates its state; its metrics are scalars, "loss" among them.
+        batches: From a step, the iterator of the batches from there on, as host arrays.
+        schedule: Number of steps and intervals.
+        title: The stage's name in messages and in the progress line.
+        folder: Receives `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
+        mesh: The devices.
+        stop: Asked between steps.
+        evaluate: Called every `evaluate_every` steps and after the last; may change the state
+            (note the weights it prefers) and returns figures to log.
+
+    Returns:
+        The state after the last step.
+
+    Raises:
+        UserError: The loss is not finite; names the stage and the step.
+        Interrupted: `stop` was set; the state is saved.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        state = restore_or_init(checkpoints, init, mesh)
+        start = saved = int(state.step)
+        writer = MetricWriter(folder, start)
+        progress = Progress(title, schedule.num_steps, start)
+        pending: list[dict[str, jax.Array]] = []  # metrics still on the device, one a step
+        source = iter(batches(start))
+        for step in range(start, schedule.num_steps + 1):
+            last = step == schedule.num_steps
+            due = schedule.log_every and step % schedule.log_every == 0
+            checkpoint_due = step > saved and (
+                last
+                or bool(stop)
+                or (schedule.checkpoint_every and step % schedule.checkpoint_every == 0)
+            )
+            evaluate_due = (
+                evaluate is not None
+                and step > start
+                and (last or (schedule.evaluate_every and step % schedule.evaluate_every == 0))
+            )
+            if pending and (due or checkpoint_due or evaluate_due):
+                metrics = _mean_of_finite(pending, title, step)
+                pending = []
+                progress.update(step, {"loss": metrics["loss"]})
+                if due or last:
+                    writer.write(step, metrics)
+            if evaluate_due:
+                state, metrics = evaluate(state)
+                writer.write(step, metrics)
+            if checkpoint_due:
+                checkpoints.save(step, state)
+                saved = step
+            if stop and not last:
+                raise Interrupted(
+                    f"{title} stopped at step {step} of {schedule.num_steps} and is saved;"
+                    " the same command goes on from there.",
+                    128 + stop.signal,
+                )
+            if last:
+                break
+            batch = shard_batch(mesh, next(source))
+            state, metrics = train_step(state, batch)
+            pending.append(metrics)
+        progress.close()
+        writer.close()
+        return state
+    finally:
+        checkpoints.close()
+
+
+def _mean_of_finite(pending: list[dict[str, jax.Array]], title: str, step: int) -> dict[str, float]:
+    """Mean of each metric over the pending steps, the last of which led to `step`."""
+    rows = jax.device_get(pending)
+    for offset, row in enumerate(rows):
+        # The gradient's norm is among them: a checkpoint is never taken after a bad update.
+        for name, value in row.items():
+            if not np.isfinite(value):
+                raise UserError(
+                    f"the {name} of {title} became {value} at step"
+                    f" {step - len(rows) + offset + 1}; lower its learning_rate or set its"
+                    " grad_clip, and run again: the checkpoint before is whole."
+                )
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

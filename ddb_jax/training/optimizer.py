@@ -1,0 +1,49 @@
+"""Optimisers and learning-rate schedules from a config section."""
+
+from typing import Protocol
+
+import optax
+
+
+class OptimizerSettings(Protocol):
+    """Fields an optimiser is made from; see configs/base.py for their meaning."""
+
+    optimizer: str
+    learning_rate: float
+    lr_schedule: str
+    warmup_steps: int
+    weight_decay: float
+    momentum: float
+    grad_clip: float
+    num_steps: int
+
+
+OPTIMIZERS = ("adamw", "sgd")
+LR_SCHEDULES = ("constant", "cosine")
+
+
+def make_schedule(settings: OptimizerSettings) -> optax.Schedule:
+    """Linear warm-up from 0 to `learning_rate`, then constant or cosine to 0 at `num_steps`."""
+    after = max(settings.num_steps - settings.warmup_steps, 1)
+    main = {
+        "constant": optax.constant_schedule(settings.learning_rate),
+        "cosine": optax.cosine_decay_schedule(settings.learning_rate, after),
+    }[settings.lr_schedule]
+    warmup = optax.linear_schedule(0.0, settings.learning_rate, max(settings.warmup_steps, 1))
+    return optax.join_schedules([warmup, main], [settings.warmup_steps])
+
+
+def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
+    """Global-norm clipping (off when `grad_clip` is 0), then AdamW or SGD with momentum.
+
+    SGD's weight decay is added to the gradient, as PyTorch's is; AdamW's is decoupled.
+    """
+    schedule = make_schedule(settings)
+    clip = optax.clip_by_global_norm(settings.grad_clip) if settings.grad_clip else optax.identity()
+    if settings.optimizer == "adamw":
+        return optax.chain(clip, optax.adamw(schedule, weight_decay=settings.weight_decay))
+    return optax.chain(
+        clip,
+        optax.add_decayed_weights(settings.weight_decay),
+        optax.sgd(schedule, momentum=settings.momentum or None),
+    )

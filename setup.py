@@ -1,0 +1,34 @@
+"""Package metadata; requirements.txt pins the versions that CI runs."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="ddb_jax",
+    version="0.1.0",
+    description="Unsupervised removal of dataset bias from image classifiers, in JAX.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["ddb_jax", "ddb_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "jax>=0.10,<0.13",
+        "flax>=0.12.8,<0.13",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12.4,<1.0",
+        "grain>=0.2.16",
+        "array_record>=0.8",
+        "ml_collections>=1.1",
+        "absl-py>=2.1",
+        "numpy>=2.0",
+        "pillow>=10.0",
+        "scikit-learn>=1.5",
+        "matplotlib>=3.8",
+        "tensorboardX>=2.6.4",
+    ],
+    extras_require={
+        "test": ["pytest>=8.0", "ruff>=0.8"],
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda12]"],
+    },
+)

@@ -1,0 +1,66 @@
+"""Selection rules on a hand-made validation result, and how ties fall."""
+
+import numpy as np
+import pytest
+
+from ddb_jax.evaluation.selection import NUM_SCORES, RULES, select_step
+
+# Class 0: 3 of 4 correct; class 1: 1 of 2. Groups 0, 1, 3: 2 of 2, 0 of 1, 1 of 2; one in none.
+LABELS = np.array([0, 0, 0, 0, 1, 1])
+CORRECT = np.array([1, 1, 0, 1, 1, 0], bool)
+GROUPS = np.array([0, 0, 1, -1, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("last", (0.0, 0.0)),
+        ("average", (4 / 6, 0.625)),
+        ("worst_class", (0.5, 0.625)),
+        ("class_difference", (-0.25, 0.625)),
+        ("worst_pseudo_group", (0.0, 0.5)),
+        ("worst_true_group", (0.0, 0.5)),
+    ],
+)
+def test_scores_by_hand(rule, expected):
+    score = RULES[rule].score(LABELS, CORRECT, GROUPS)
+    assert score == pytest.approx(expected, abs=1e-6)
+    assert len(score) == NUM_SCORES
+    assert score == tuple(np.float32(score))  # survives a float32 checkpoint
+
+
+def test_only_one_rule_uses_bias_labels():
+    assert [name for name, rule in RULES.items() if rule.uses_bias_labels] == ["worst_true_group"]
+    for rule in RULES.values():
+        assert rule.uses_bias_labels == (rule.requires == "true_groups")
+        if rule.requires == "nothing":
+            assert rule.score(LABELS, CORRECT, None) == rule.score(LABELS, CORRECT, GROUPS)
+
+
+def test_missing_groups_are_refused():
+    with pytest.raises(ValueError, match="needs the groups"):
+        RULES["worst_pseudo_group"].score(LABELS, CORRECT, None)
+    with pytest.raises(ValueError, match="No validation example"):
+        RULES["worst_pseudo_group"].score(LABELS, CORRECT, np.full(6, -1))
+
+
+def test_the_mean_breaks_ties_and_then_the_later_step_wins():
+    assert select_step([(10, (0.5, 0.6)), (20, (0.5, 0.8)), (30, (0.4, 0.9))]) == 20
+    assert select_step([(10, (0.5, 0.8)), (30, (0.5, 0.8)), (20, (0.5, 0.8))]) == 30
+    assert select_step([(10, (0.0, 0.0)), (20, (0.0, 0.0))]) == 20  # the rule "last"
+    with pytest.raises(ValueError, match="no validated step"):
+        select_step([])
+
+
+def test_equal_results_in_another_order_tie():
+    # Group accuracies 1/10, 2/10, 3/10 and their reverse differ by rounding in a plain sum.
+    groups = np.repeat([0, 1, 2], 10)
+    correct = np.concatenate([np.arange(10) < n for n in (1, 2, 3)])
+    score = RULES["worst_true_group"].score
+    assert score(groups, correct, groups) == score(groups, correct, 2 - groups)
+    labels, tilted = np.repeat([0, 1], 10), RULES["class_difference"].score
+    differences = {
+        tilted(labels, np.concatenate([np.arange(10) < n for n in (low, low + 3)]), None)[0]
+        for low in range(8)
+    }
+    assert differences == {float(np.float32(-0.3))}
