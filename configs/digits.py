@@ -23,8 +23,8 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.validation_share = 0.2
     c.data.test_share = 0.25
 
-    c.unet.channels = 32
-    c.unet.channel_mults = (1, 2, 2)
+    c.unet.channels = 16
+    c.unet.channel_mults = (1, 2, 4)
     c.unet.num_res_blocks = 1
     c.unet.attention_resolutions = (4,)
     c.unet.dropout = 0.1
@@ -44,19 +44,19 @@ def get_config(preset: str = "") -> ConfigDict:
 
     for section in (c.amplifier, c.classifier):
         section.network = "resnet8"
-        section.width = 32
+        section.width = 16
         section.stem = "cifar"
         section.max_shift = 2
         section.flip = False
         section.batch_size = 64
-        section.learning_rate = 1e-3
+        section.learning_rate = 3e-3
         section.lr_schedule = "cosine"
         section.checkpoint_every = 250
         section.log_every = 50
-    c.amplifier.num_steps = 300
+    c.amplifier.num_steps = 500
     c.amplifier.compare = True
-    c.classifier.num_steps = 1000
-    c.classifier.evaluate_every = 100
+    c.classifier.num_steps = 500
+    c.classifier.evaluate_every = 50
 
     return base.apply_preset(c, preset, {"smoke": _smoke})
 

@@ -93,6 +93,7 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
         raise UserError(f"--config={argument}: {error}.") from None
     problems = []
     fields = field_names(config)
+    overrides = [_tuple_literal(config, override) for override in overrides]
     for override in overrides:
         name = override.removeprefix("--config.").split("=")[0]
         if name not in fields:
@@ -107,6 +108,18 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
     if problems:
         raise UserError("; ".join(problems) + ".")
     return _parse([f"--config={argument}", *overrides])
+
+
+def _tuple_literal(config: ConfigDict, override: str) -> str:
+    """--config.methods=erm,ddb_i as --config.methods=('erm', 'ddb_i'), which the parser reads."""
+    flag, _, value = override.partition("=")
+    name = flag.removeprefix("--config.")
+    if name not in field_names(config) or not isinstance(_get(config, name), tuple):
+        return override
+    if value[:1] in "([":
+        return override
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    return f"{flag}={tuple(int(w) if w.lstrip('-').isdigit() else w for w in words)!r}"
 
 
 def _parse(arguments: list[str]) -> ConfigDict:

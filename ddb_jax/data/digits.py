@@ -40,7 +40,7 @@ def load_coloured_digits(
 ) -> Dataset:
     """The data set, drawn from `seed` alone.
 
-    Which digit is in which split, and the jitter of each, do not depend on `aligned_share`; and, but
+    Which digit is in which split, and the jitter of each, do not depend on `aligned_share`. But
     for rounding, an image that conflicts at one share conflicts at every smaller one, in the same
     colour.
 

@@ -2,7 +2,7 @@
 
 Every work-around for that backend is here: im2col for maps smaller than the kernel, transposed
 convolution by phases, one-pass norms, and max-pooling by shifted slices. Each computes what the
-plain form computes, and none is slower elsewhere. The arithmetic is PyTorch's.
+plain form computes; only im2col is kept to the CPU. The arithmetic is PyTorch's.
 """
 
 import math

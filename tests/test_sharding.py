@@ -1,0 +1,67 @@
+"""One device and eight emulated ones: the same batches, images and, to rounding, the same steps."""
+
+import json
+
+import numpy as np
+import pytest
+from runs import run, weights
+
+from ddb_jax.training.files import read_json
+
+STAGES = ("train_diffusion", "synthesize", "train_amplifier", "score", "train_classifier")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Work directories of a tiny run on one and on eight devices."""
+    made = {}
+
+    def make(config):
+        for devices in (1, 8):
+            if devices not in made:
+                made[devices] = tmp_path_factory.mktemp(f"devices{devices}")
+                config.num_devices = devices
+                for stage in STAGES:
+                    run(config, made[devices], only=stage)
+        return made[1], made[8]
+
+    return make
+
+
+def losses(path):
+    return [json.loads(line)["loss"] for line in path.read_text().splitlines() if "loss" in line]
+
+
+@pytest.mark.parametrize("task", ["train_diffusion", "train_amplifier/synthetic"])
+def test_training_losses(tiny_config, pair, task):
+    tiny_config.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")
+    one, eight = (losses(d / "seed_0" / task / "metrics.jsonl") for d in pair(tiny_config))
+    assert len(one) == len(eight) > 0
+    np.testing.assert_allclose(one, eight, rtol=2e-3)
+
+
+@pytest.mark.parametrize("method", ["erm", "ddb_i", "ddb_ii", "group_dro"])
+def test_classifier_losses(tiny_config, pair, method):
+    task = f"seed_0/train_classifier/{method}/metrics.jsonl"
+    one, eight = (losses(d / task) for d in pair(tiny_config))
+    # The first logged mean holds steps that start from equal weights.
+    np.testing.assert_allclose(one, eight, rtol=5e-3)
+
+
+def test_synthetic_images(tiny_config, pair):
+    """Equal but for rounding at the border of two grey levels."""
+    from ddb_jax.data.image_records import load_records
+
+    images = []
+    for workdir in pair(tiny_config):
+        folder = workdir / "seed_0/synthesize"
+        shards = read_json(folder / "manifest.json")["shards"]
+        images.append(load_records([folder / s for s in shards], (8, 8, 3)).images.astype(int))
+    difference = np.abs(images[0] - images[1])
+    assert images[0].std() > 10
+    assert difference.max() <= 3 and np.mean(difference > 0) < 0.1
+
+
+def test_weights_are_of_one_shape(tiny_config, pair):
+    one, eight = (weights(d / "seed_0/train_classifier/erm") for d in pair(tiny_config))
+    assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in eight.items()}
