@@ -90,6 +90,10 @@ def get_config() -> ConfigDict:
     c.amplifier.compare = False  # also train it on the other source, for the report
     c.amplifier.loss = "cross_entropy"  # or "generalized_cross_entropy"
     c.amplifier.gce_q = 0.7
+    # Of cross_entropy. An amplifier that is too sure of the aligned images gives them a loss, and
+    # with it a weight in Recipe II, of almost nothing: the classifier then sees conflicting images
+    # alone and unlearns the aligned ones.
+    c.amplifier.label_smoothing = 0.0
 
     c.pseudo_groups = ConfigDict()
     # "error_set": conflicting is what the amplifier misclassifies. "loss_threshold": and whose

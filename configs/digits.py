@@ -24,16 +24,19 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.test_share = 0.25
 
     c.unet.channels = 16
-    c.unet.channel_mults = (1, 2, 4)
+    c.unet.channel_mults = (1, 2, 2)
     c.unet.num_res_blocks = 1
     c.unet.attention_resolutions = (4,)
-    c.unet.dropout = 0.1
+    c.unet.dropout = 0.0
     c.unet.downsample = "conv"
     c.unet.upsample = "nearest"
 
+    # With eps prediction the same network learns the colours of its classes far more slowly.
+    c.diffusion.prediction = "v"
+    c.diffusion.min_snr_gamma = 5.0
     c.diffusion.ema_decay = 0.995
     c.diffusion.num_steps = 1500
-    c.diffusion.learning_rate = 1e-3
+    c.diffusion.learning_rate = 3e-3
     c.diffusion.warmup_steps = 100
     c.diffusion.log_every = 50
     c.diffusion.checkpoint_every = 500
@@ -55,6 +58,7 @@ def get_config(preset: str = "") -> ConfigDict:
         section.log_every = 50
     c.amplifier.num_steps = 500
     c.amplifier.compare = True
+    c.amplifier.label_smoothing = 0.05
     c.classifier.num_steps = 500
     c.classifier.evaluate_every = 50
 

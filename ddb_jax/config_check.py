@@ -59,7 +59,7 @@ for _section in ("amplifier", "classifier"):
 
 # Field patterns and the range that a number in them must lie in.
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    r"data\.aligned_share|.*_share|diffusion\.label_dropout|unet\.dropout": (
+    r".*\.(aligned_share|validation_share|test_share|label_dropout|label_smoothing|dropout)": (
         lambda x: 0 <= x <= 1, "between 0 and 1"
     ),
     r".*\.(num_steps|batch_size|image_size|width|channels|num_timesteps|num_res_blocks|num_heads"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddb_jax import config_check, pipeline
+from ddb_jax.training.compilation import enable_cache
 from ddb_jax.training.errors import Interrupted, UserError
 from ddb_jax.training.stop import stop_flag
 
@@ -66,4 +67,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    enable_cache()
     sys.exit(main(sys.argv[1:]))

@@ -25,6 +25,13 @@ def test_cross_entropy_is_minus_log_of_the_labels_probability():
     np.testing.assert_allclose(_gradient(cross_entropy), CE_GRADIENT, atol=1e-6)
 
 
+def test_label_smoothing_spreads_the_target_over_all_classes():
+    # Targets of (1 - 0.3) one-hot + 0.3 / 3: (0.8, 0.1, 0.1) and (0.1, 0.8, 0.1).
+    targets = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    expected = -np.sum(targets * np.log(PROBS), axis=1)
+    np.testing.assert_allclose(cross_entropy(LOGITS, LABELS, 0.3), expected, rtol=1e-5)
+
+
 def test_losses_are_float32_for_bfloat16_logits():
     logits = jnp.asarray([[2.0, 0.0]], jnp.bfloat16)
     expected = np.log1p(np.exp(-2.0))  # bfloat16 arithmetic would miss this by 1e-3

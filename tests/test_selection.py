@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddb_jax.evaluation.selection import NUM_SCORES, RULES, select_step
+from ddb_jax.evaluation.selection import RULES
 
 # Class 0: 3 of 4 correct; class 1: 1 of 2. Groups 0, 1, 3: 2 of 2, 0 of 1, 1 of 2; one in none.
 LABELS = np.array([0, 0, 0, 0, 1, 1])
@@ -25,7 +25,7 @@ GROUPS = np.array([0, 0, 1, -1, 3, 3])
 def test_scores_by_hand(rule, expected):
     score = RULES[rule].score(LABELS, CORRECT, GROUPS)
     assert score == pytest.approx(expected, abs=1e-6)
-    assert len(score) == NUM_SCORES
+    assert len(score) == 2
     assert score == tuple(np.float32(score))  # survives a float32 checkpoint
 
 
@@ -44,12 +44,13 @@ def test_missing_groups_are_refused():
         RULES["worst_pseudo_group"].score(LABELS, CORRECT, np.full(6, -1))
 
 
-def test_the_mean_breaks_ties_and_then_the_later_step_wins():
-    assert select_step([(10, (0.5, 0.6)), (20, (0.5, 0.8)), (30, (0.4, 0.9))]) == 20
-    assert select_step([(10, (0.5, 0.8)), (30, (0.5, 0.8)), (20, (0.5, 0.8))]) == 30
-    assert select_step([(10, (0.0, 0.0)), (20, (0.0, 0.0))]) == 20  # the rule "last"
-    with pytest.raises(ValueError, match="no validated step"):
-        select_step([])
+def test_the_mean_breaks_ties():
+    # Groups 0 and 1: both steps have the worst accuracy 1/2, their means are 1/2 and 3/4.
+    groups = np.array([0, 0, 1, 1])
+    even, better = np.array([1, 0, 1, 0], bool), np.array([1, 0, 1, 1], bool)
+    score = RULES["worst_pseudo_group"].score
+    assert score(groups, even, groups) == (0.5, 0.5)
+    assert score(groups, better, groups) == (0.5, 0.75)
 
 
 def test_equal_results_in_another_order_tie():

@@ -4,18 +4,23 @@ import jax
 import jax.numpy as jnp
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
     """Negative log-probability of the label.
 
     Args:
         logits: [B, K], any float dtype; computed in float32.
         labels: int [B] in 0..K-1.
+        label_smoothing: Share of the target that is spread evenly over all K classes
+            (Szegedy et al., CVPR 2016, section 7).
 
     Returns:
         float32 [B], never negative.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
+    loss = -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
+    if label_smoothing:
+        loss = (1.0 - label_smoothing) * loss - label_smoothing * jnp.mean(log_probs, axis=-1)
+    return loss
 
 
 def generalized_cross_entropy(

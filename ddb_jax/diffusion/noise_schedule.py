@@ -8,7 +8,6 @@ import functools
 
 import numpy as np
 
-
 SCHEDULES = ("linear", "cosine")
 
 

@@ -15,7 +15,6 @@ from ddb_jax.diffusion.gaussian import predict_x_start
 from ddb_jax.diffusion.guidance import ApplyFn
 from ddb_jax.diffusion.noise_schedule import NoiseSchedule
 
-
 SAMPLERS = ("ddpm", "ddim", "dpmpp_2m")
 SPACINGS = ("uniform", "quadratic")
 VARIANCES = ("posterior", "beta")
@@ -207,9 +206,8 @@ def sample(
     *,
     prediction: str,
     clip_x_start: bool = True,
-    loop: str = "scan",
 ) -> jax.Array:
-    """Draws one image per key.
+    """Draws one image per key, all steps in one scan; to be jitted by the caller.
 
     An image depends on its key, its label and the table alone, not on its place in the batch or on
     the batch size: x_T is normal noise from fold_in(key, 0), row i's from fold_in(key, i + 1).
@@ -224,23 +222,18 @@ def sample(
       image_shape: (H, W, C).
       prediction: what the network predicts, "eps" or "v".
       clip_x_start: clip each estimate of the clean image to [-1, 1].
-      loop: "scan" runs all steps in one `lax.scan`, to be jitted by the caller. "python" calls
-        model_fn once per step, for backends with slow loops: there model_fn should be jitted
-        already, with its parameters as arguments, and `sample` itself should not.
 
     Returns:
       float32 [B, *image_shape]; in [-1, 1] if clipped and the last row is x = x_start, as it is in
       every table here.
 
     Raises:
-      ValueError: keys are not typed keys [B], labels are not [B], or an unknown prediction or loop.
+      ValueError: keys are not typed keys [B], labels are not [B], or an unknown prediction.
     """
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.ndim != 1:
         raise ValueError("keys must be a vector of typed keys, one per image (see jax.random.key)")
     if labels.shape != keys.shape:
         raise ValueError(f"labels have shape {labels.shape}, but there are {keys.shape[0]} keys")
-    if loop not in ("scan", "python"):
-        raise ValueError(f"unknown loop {loop!r}; choose one of: scan, python")
 
     update = functools.partial(
         _update,
@@ -257,15 +250,9 @@ def sample(
         output = model_fn(x, t, labels)
         return update(x, x_start_previous, output, t, keys, draw, tuple(coefficients)), None
 
-    num_steps = len(table.timesteps)
-    draws = np.arange(1, num_steps + 1, dtype=np.int32)
+    draws = np.arange(1, len(table.timesteps) + 1, dtype=np.int32)
     coefficients = [np.asarray(column, np.float32) for column in table[1:]]
     rows = (np.asarray(table.timesteps, np.int32), draws, *coefficients)
     x = _normal(keys, 0, tuple(image_shape))
-    carry = (x, jnp.zeros_like(x))
-    if loop == "scan":
-        carry, _ = jax.lax.scan(step, carry, rows)
-    else:
-        for row in zip(*rows, strict=True):
-            carry, _ = step(carry, row)
-    return carry[0]
+    (x, _), _ = jax.lax.scan(step, (x, jnp.zeros_like(x)), rows)
+    return x

@@ -3,13 +3,12 @@
 The rule decides much of a published number: all but "worst_true_group" need no bias labels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 Score = tuple[float, float]
-NUM_SCORES = 2
 
 
 class Rule(NamedTuple):
@@ -82,18 +81,3 @@ RULES: dict[str, Rule] = {
     ),
     "worst_true_group": Rule(_worst_group, "true_groups", True, "accuracy of the worst true group"),
 }
-
-
-def select_step(history: Sequence[tuple[int, Score]]) -> int:
-    """The step of the highest score; of equal scores, the latest step.
-
-    Args:
-        history: (step, score) of every validation, in any order.
-
-    Raises:
-        ValueError: The history is empty.
-    """
-    if not history:
-        raise ValueError("There is no validated step to select from.")
-    step, _ = max(history, key=lambda entry: (tuple(entry[1]), entry[0]))
-    return step

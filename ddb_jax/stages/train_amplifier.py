@@ -24,7 +24,7 @@ def run(context: Context) -> dict[str, Any]:
         shards = read_json(folder / "manifest.json")["shards"]
         source = load_records([folder / name for name in shards], source.image_shape)
     loss = {
-        "cross_entropy": cross_entropy,
+        "cross_entropy": functools.partial(cross_entropy, label_smoothing=settings.label_smoothing),
         "generalized_cross_entropy": functools.partial(generalized_cross_entropy, q=settings.gce_q),
     }[settings.loss]
     train_classifier(

@@ -1,7 +1,11 @@
-"""`jit` for the project's step functions, with the compiler options its CPU backend needs."""
+"""`jit` for the project's step functions, and the cache that keeps what was compiled."""
 
 import functools
+import os
+import platform
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,3 +32,24 @@ def compiler_options() -> dict[str, str]:
 def jit(function: Callable, **options: Any) -> Callable:
     """`jax.jit` with `compiler_options()`; takes the same keyword arguments."""
     return jax.jit(function, compiler_options=compiler_options(), **options)
+
+
+def enable_cache() -> Path:
+    """Keep compiled programs in the user's cache folder, so that a second start is faster.
+
+    The folder is named for the processor: a program compiled for one need not run on another that
+    shares the home directory. `XDG_CACHE_HOME` moves it.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")][:1]
+        if cpuinfo.exists()
+        else []
+    )
+    features = f"{zlib.crc32(' '.join(flags).encode()):08x}"
+    folder = home / "ddb_jax" / "xla" / f"{platform.machine()}-{features}"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    return folder
