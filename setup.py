@@ -19,6 +19,7 @@ setup(
         "grain>=0.2.16",
         "array_record>=0.8",
         "ml_collections>=1.1",
+        "clu>=0.0.12",
         "absl-py>=2.1",
         "numpy>=2.0",
         "pillow>=10.0",

@@ -4,6 +4,7 @@ Writes `checkpoints/`, `weights/` (of the step that the selection rule prefers),
 and `selection.json`.
 """
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from ddb_jax.stages.scores_table import read_scores, select_split
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.files import write_json
 
+log = logging.getLogger("ddb_jax")
+
 
 def run(context: Context) -> dict[str, Any]:
     """Train `options["method"]`, choosing the step by the rule of the config."""
@@ -31,6 +34,8 @@ def run(context: Context) -> dict[str, Any]:
 
     rule = entry.pseudo_group_rule
     groups = _groups(context, entry.requires, train, "train", scores, rule)
+    if groups and groups.dropped:
+        log.info("%s: left out as empty: %s", context.name, ", ".join(groups.dropped))
     amplifier_loss = select_split(scores, "train")["loss"] if scores else None
     training_set = TrainingSet(
         labels=train.labels,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from clu import parameter_overview
 from jax.sharding import Mesh
 
 from ddb_jax.training.checkpoint import Checkpoints, abstract_like
@@ -79,6 +80,8 @@ def fit(
     try:
         state = restore_or_init(checkpoints, init, mesh)
         start = saved = int(state.step)
+        parameters = parameter_overview.count_parameters(state.params)
+        log.info("%s: training %s parameters", title, f"{parameters:,}")
         writer = MetricWriter(folder, start)
         progress = Progress(title, schedule.num_steps, start)
         pending: list[dict[str, jax.Array]] = []  # metrics still on the device, one a step
