@@ -11,8 +11,8 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
-    """The full config."""
+def get_config(preset: str = "") -> ConfigDict:
+    """The full config; it has no presets, its dataset files do."""
     c = ConfigDict()
     c.name = "base"  # names the default work directory, runs/<name>
     c.seeds = (0,)  # one run of every method for each seed
@@ -27,9 +27,6 @@ def get_config() -> ConfigDict:
     c.data.image_size = 64  # side in pixels
     c.data.seed = 0  # of splits and of generated colours; not changed by `seeds`
     c.data.validation_share = 0.1  # of train, where the set brings no validation split
-    # Groups of evaluation and of the oracles: "conflicting" crosses the class with
-    # aligned/conflicting, "bias" crosses it with every value of the bias attribute.
-    c.data.group_by = "conflicting"
 
     c.unet = ConfigDict()
     c.unet.channels = 128
@@ -83,7 +80,9 @@ def get_config() -> ConfigDict:
     c.synthesis.clip_x_start = True
     c.synthesis.batch_size = 200
     c.synthesis.shard_size = 1000  # images a file; what a kill can lose
-    c.synthesis.probe_steps = 300  # of the classifier that measures the aligned share; 0 is off
+
+    c.measure_synthesis = ConfigDict()
+    c.measure_synthesis.probe_steps = 300  # of the probe of the aligned share; 0 is off
 
     c.amplifier = classifier_section()
     c.amplifier.train_on = "synthetic"  # "real" is the ablation
@@ -107,6 +106,11 @@ def get_config() -> ConfigDict:
     c.classifier.oracle_selection = "worst_true_group"  # for methods that use bias labels
     c.classifier.evaluate_every = 500
 
+    c.evaluation = ConfigDict()
+    # Groups of evaluation and of the oracles: "conflicting" crosses the class with
+    # aligned/conflicting, "bias" crosses it with every value of the bias attribute.
+    c.evaluation.group_by = "conflicting"
+
     c.group_dro = ConfigDict()  # ddb_i, ddb_i_error_set and group_dro
     c.group_dro.step_size = 0.01
     c.group_dro.adjustment = 0.0
@@ -116,7 +120,7 @@ def get_config() -> ConfigDict:
     c.relative_difficulty.ema = 0.0
     c.relative_difficulty.class_normalize = False
     c.relative_difficulty.normalize_weights = False
-    return c
+    return apply_preset(c, preset, {})
 
 
 def classifier_section() -> ConfigDict:
@@ -154,6 +158,7 @@ def apply_preset(
     if preset:
         if preset not in presets:
             near = difflib.get_close_matches(preset, presets, 1, 0.0)
-            raise ValueError(f"there is no preset {preset!r}; the nearest is {near[0]!r}")
+            hint = f"the nearest is {near[0]!r}" if near else "this config has none"
+            raise ValueError(f"there is no preset {preset!r}; {hint}")
         presets[preset](config)
     return config

@@ -77,7 +77,7 @@ def _smoke(c: ConfigDict) -> None:
     c.synthesis.num_steps = 4
     c.synthesis.batch_size = 40
     c.synthesis.shard_size = 40
-    c.synthesis.probe_steps = 10
+    c.measure_synthesis.probe_steps = 10
     for section in (c.amplifier, c.classifier):
         section.width = 8
         section.num_steps = 20

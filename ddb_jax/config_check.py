@@ -1,6 +1,7 @@
 """Everything that can be wrong with a config, found before anything is allocated."""
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,7 @@ from ddb_jax.diffusion.noise_schedule import SCHEDULES
 from ddb_jax.diffusion.samplers import SAMPLERS, SPACINGS, VARIANCES
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.models.resnet import RESNETS
+from ddb_jax.stages.generator import build_sampler_table
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.mesh import indivisible_batches
 from ddb_jax.training.optimizer import LR_SCHEDULES, OPTIMIZERS
@@ -27,7 +29,7 @@ LOSSES = ("cross_entropy", "generalized_cross_entropy")
 
 CHOICES: dict[str, Iterable[str]] = {
     "data.name": DATASETS,
-    "data.group_by": ("conflicting", "bias"),
+    "evaluation.group_by": ("conflicting", "bias"),
     "unet.downsample": ("paper", "conv"),
     "unet.upsample": ("paper", "nearest"),
     "unet.dtype": DTYPES,
@@ -64,7 +66,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     r".*\.(num_steps|batch_size|image_size|width|channels|num_timesteps|num_res_blocks|num_heads"
     r"|images_per_class|shard_size|learning_rate)": (lambda x: x > 0, "greater than 0"),
-    r".*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
+    r"num_devices|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
     r"|probe_steps|min_snr_gamma|step_size|adjustment|colour_jitter|guidance_scale|eta)": (
         lambda x: x >= 0, "at least 0"
     ),
@@ -87,10 +89,14 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
     """
     try:
         config = _parse([f"--config={argument}"])
-    except FileNotFoundError:
-        raise UserError(f"there is no config file {argument.split(':')[0]}.") from None
-    except ValueError as error:
-        raise UserError(f"--config={argument}: {error}.") from None
+    except Exception as error:  # a config file is a program, and may fail in any way
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, FileNotFoundError):
+            raise UserError(f"there is no config file {argument.split(':')[0]}.") from None
+        first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise UserError(f"--config={argument} cannot be loaded: {first_line}.") from None
     problems = []
     fields = field_names(config)
     overrides = [_tuple_literal(config, override) for override in overrides]
@@ -124,8 +130,9 @@ def _tuple_literal(config: ConfigDict, override: str) -> str:
 
 def _parse(arguments: list[str]) -> ConfigDict:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["", *arguments])
+    arguments = ["", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    values(arguments)
     return values["config"].value
 
 
@@ -149,8 +156,10 @@ def check_config(config: ConfigDict) -> None:
     Raises:
         UserError: Names every bad value at once.
     """
-    problems = []
     names = field_names(config)
+    problems = _mistyped(config, names)
+    if problems:
+        raise UserError("; ".join(problems) + ".")  # the checks below take the types for granted
     for name, choices in CHOICES.items():
         if name in names:
             problems += _unless_in(f"config.{name}", _get(config, name), choices)
@@ -166,26 +175,53 @@ def check_config(config: ConfigDict) -> None:
         problems.append("config.methods is empty")
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         problems.append(f"config.seeds is {config.seeds}, it must hold different numbers")
+    if config.unet.channels % (2 * config.unet.num_heads):
+        problems.append(
+            f"config.unet.channels is {config.unet.channels}, it must be a multiple of twice"
+            f" config.unet.num_heads, {config.unet.num_heads}"
+        )
     factor = 2 ** (len(config.unet.channel_mults) - 1)
     if config.data.image_size % factor:
         problems.append(
             f"config.data.image_size is {config.data.image_size}, which the UNet's"
             f" {len(config.unet.channel_mults)} levels do not divide; take a multiple of {factor}"
         )
-    if config.synthesis.num_steps > config.diffusion.num_timesteps:
+    if not problems:
+        try:
+            build_sampler_table(config)
+        except ValueError as error:
+            problems.append(f"config.synthesis: {error}")
+    if config.num_devices > jax.device_count():
         problems.append(
-            f"config.synthesis.num_steps is {config.synthesis.num_steps}, more than"
-            f" config.diffusion.num_timesteps, {config.diffusion.num_timesteps}"
+            f"config.num_devices is {config.num_devices}, but only {jax.device_count()} devices"
+            " are visible"
         )
-    problems += indivisible_batches(
-        {
-            f"{section}.batch_size": config[section].batch_size
-            for section in ("diffusion", "synthesis", "amplifier", "classifier")
-        },
-        config.num_devices or jax.device_count(),
-    )
+    else:
+        sections = ("diffusion", "synthesis", "amplifier", "classifier")
+        batch_sizes = {f"{name}.batch_size": config[name].batch_size for name in sections}
+        num_devices = max(config.num_devices, 0) or jax.device_count()
+        problems += indivisible_batches(batch_sizes, num_devices)
     if problems:
         raise UserError("; ".join(problems) + ".")
+
+
+def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
+    """Sentences for lists of wrong entries and numbers that are none."""
+    problems = []
+    for name in names:
+        value = _get(config, name)
+        kind = {"methods": str}.get(name, int)
+        if isinstance(value, tuple) and not all(type(entry) is kind for entry in value):
+            words = {str: "names", int: "whole numbers"}[kind]
+            problems.append(f"config.{name} is {value}, it must be a list of {words}")
+        if isinstance(value, float) and not math.isfinite(value):
+            problems.append(f"config.{name} is {value}, it must be a finite number")
+    for name in ("seeds", "methods", "unet.channel_mults", "unet.attention_resolutions"):
+        if not isinstance(_get(config, name), tuple):
+            problems.append(f"config.{name} is {_get(config, name)!r}, it must be a list")
+    if not config.unet.channel_mults:
+        problems.append("config.unet.channel_mults is empty")
+    return problems
 
 
 def _unless_in(name: str, value: str, choices: Iterable[str]) -> list[str]:

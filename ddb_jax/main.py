@@ -58,11 +58,14 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror}.", file=sys.stderr)
+        print(f"error: {error}.", file=sys.stderr)
         return 1
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code
+    except KeyboardInterrupt:
+        print("ended at once; what the last checkpoint holds is safe.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from ddb_jax.data.datasets import load_dataset
@@ -29,7 +30,7 @@ from ddb_jax.stages import (
 from ddb_jax.stages.context import Context
 from ddb_jax.training import work_directory
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import write_json
+from ddb_jax.training.files import read_json, write_json
 from ddb_jax.training.mesh import make_mesh
 from ddb_jax.training.progress import duration
 from ddb_jax.training.stop import StopFlag
@@ -101,11 +102,11 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             ("data", "unet", "diffusion", "synthesis"),
             {"train_diffusion": diffusion},
         )
-        if bias_known and config.synthesis.probe_steps:
+        if bias_known and config.measure_synthesis.probe_steps:
             add(
                 "measure_synthesis",
                 seed,
-                ("data", "synthesis", "classifier"),
+                ("data", "measure_synthesis", "classifier"),
                 {"synthesize": synthesis},
             )
         return synthesis
@@ -118,37 +119,28 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
         return add("score", seed, (*sections, "pseudo_groups"), inputs, train_on)
 
     needed = {method: _needs_scores(config, method) for method in config.methods}
-    score_tasks: list[str] = []
-    evaluations: list[str] = []
     for seed in config.seeds:
         upstream_seed = config.seeds[0] if config.share_upstream else seed
         scores = ""
         if any(needed.values()):
             scores = add_scores(upstream_seed, config.amplifier.train_on)
-            score_tasks.append(scores)
             if config.amplifier.compare:
                 other = {"synthetic": "real", "real": "synthetic"}[config.amplifier.train_on]
-                score_tasks.append(add_scores(upstream_seed, other))
+                add_scores(upstream_seed, other)
         for method in config.methods:
-            settings = METHODS[method].settings
+            sections = ("data", "classifier", *filter(None, [METHODS[method].settings]))
+            if "true_groups" in _requirements(config, method):
+                sections += ("evaluation",)
             trained = add(
                 "train_classifier",
                 seed,
-                ("data", "classifier", *([settings] if settings else [])),
+                sections,
                 {"score": scores} if needed[method] else {},
                 method,
                 method=method,
             )
-            evaluations.append(
-                add(
-                    "evaluate",
-                    seed,
-                    ("data", "classifier"),
-                    {"train_classifier": trained},
-                    method,
-                    method=method,
-                )
-            )
+            sections = ("data", "classifier", "evaluation")
+            add("evaluate", seed, sections, {"train_classifier": trained}, method, method=method)
     # The report reads every other task.
     sections = tuple(config.keys())
     tasks["report"] = Task(
@@ -157,10 +149,25 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
     return list(tasks.values())
 
 
-def _needs_scores(config: ConfigDict, method: str) -> bool:
+def _requirements(config: ConfigDict, method: str) -> set[str]:
+    """What the method and the rule that selects its step need beforehand."""
     rule = train_classifier.selection_rule(config, method)
-    requirements = {METHODS[method].requires, SELECTION_RULES[rule].requires}
-    return bool(requirements & {"amplifier_scores", "pseudo_groups"})
+    return {METHODS[method].requires, SELECTION_RULES[rule].requires}
+
+
+def _needs_scores(config: ConfigDict, method: str) -> bool:
+    return bool(_requirements(config, method) & {"amplifier_scores", "pseudo_groups"})
+
+
+def _refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
+    """Stop when a method needs bias labels that the dataset lacks."""
+    oracles = [m for m in config.methods if "true_groups" in _requirements(config, m)]
+    unknown = sum(int(np.sum(s.bias < 0)) for s in (dataset.train, dataset.validation))
+    if oracles and unknown:
+        raise UserError(
+            f"{', '.join(oracles)} needs the true bias of every training and validation image, and"
+            f" {dataset.name} has {unknown:,} images without it: leave it out of config.methods."
+        )
 
 
 def records(config: ConfigDict, tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
@@ -180,10 +187,11 @@ def records(config: ConfigDict, tasks: Iterable[Task]) -> dict[str, dict[str, An
 
 
 def _essential(section: Any) -> Any:
-    """A section without the fields that cannot change a result."""
+    """A section without the fields that cannot change a result, or that choose the task itself."""
     if not isinstance(section, dict):
         return section
-    return {k: v for k, v in section.items() if k not in ("log_every", "checkpoint_every")}
+    inessential = ("log_every", "checkpoint_every", "train_on", "compare")
+    return {name: value for name, value in section.items() if name not in inessential}
 
 
 def run(
@@ -214,6 +222,7 @@ def run(
         dataset = load_dataset(config.data)
     except ValueError as error:
         raise UserError(str(error)) from error
+    _refuse_oracles(config, dataset)
     tasks = plan(config, dataset.bias_known)
     expected = records(config, tasks)
     chosen = _choose(tasks, only)
@@ -224,7 +233,7 @@ def run(
         return
     with work_directory.locked(workdir):
         if not rerun:
-            _refuse_changed(workdir, tasks, expected)
+            _refuse_changed(workdir, config, tasks, expected)
         write_json(workdir / "config.json", config.to_dict())
         for note in (*dataset.notes, *describe(dataset)):
             log.info(note)
@@ -232,10 +241,14 @@ def run(
         begin = time.perf_counter()
         for task in chosen:
             _run_task(task, config, dataset, workdir, expected, mesh, stop)
-        for name in ("report.html", "results.csv", "scores.csv"):
-            if (workdir / "report" / name).exists():
-                shutil.copyfile(workdir / "report" / name, workdir / name)
         log.info("finished in %s", duration(time.perf_counter() - begin))
+        report_folder = workdir / "report"
+        if work_directory.is_done(report_folder, expected["report"]["fingerprint"]):
+            for name in ("report.html", "results.csv", "scores.csv"):
+                if (report_folder / name).exists():
+                    shutil.copyfile(report_folder / name, workdir / name)
+            log.info("\n%s", (report_folder / "table.txt").read_text())
+            log.info("report: %s", workdir / "report.html")
 
 
 def _run_task(
@@ -248,6 +261,7 @@ def _run_task(
     stop: StopFlag,
 ) -> None:
     folder, record = workdir / task.name, expected[task.name]
+    work_directory.finish_rename(folder)
     if work_directory.is_done(folder, record["fingerprint"]):
         log.info("%s: done before", task.name)
         return
@@ -302,10 +316,19 @@ def _status(folder: Path, record: dict[str, Any], chosen: bool) -> str:
     return "would rerun" if work_directory.previous_record(folder) else "would run"
 
 
-def _refuse_changed(workdir: Path, tasks: list[Task], expected: dict[str, dict[str, Any]]) -> None:
+def _refuse_changed(
+    workdir: Path, config: ConfigDict, tasks: list[Task], expected: dict[str, dict[str, Any]]
+) -> None:
     """Stop when a task but the report was made with other settings."""
     differing: list[str] = []
     changed: list[str] = []
+    if (workdir / "config.json").exists():
+        last, now = flatten(read_json(workdir / "config.json")), flatten(config.to_dict())
+        differing += [
+            f"{field} was {last.get(field)!r} and is {now[field]!r}"
+            for field in ("seeds", "share_upstream", "amplifier.train_on")
+            if last.get(field) != now[field]
+        ]
     for task in tasks:
         previous = work_directory.previous_record(workdir / task.name)
         record = expected[task.name]

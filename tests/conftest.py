@@ -31,7 +31,7 @@ def tiny_config() -> ConfigDict:
     c.synthesis.num_steps = 2
     c.synthesis.batch_size = 8
     c.synthesis.shard_size = 16
-    c.synthesis.probe_steps = 2
+    c.measure_synthesis.probe_steps = 2
     for section in (c.amplifier, c.classifier):
         section.network = "resnet8"
         section.width = 4

@@ -68,9 +68,19 @@ def test_no_conflicting_image_gives_none_for_it_alone():
     assert result["unbiased_accuracy"] == pytest.approx(0.75)
 
 
+def test_images_of_unknown_bias_count_in_no_figure_of_bias():
+    labels = np.array([0, 0, 1, 1])
+    # Aligned and right, unknown and wrong, aligned and wrong, conflicting and right.
+    predicted, bias = np.array([0, 1, 0, 1]), np.array([0, -1, 1, 0])
+    result = evaluate_predictions(labels, predicted, bias, num_classes=2)
+    assert result["average_accuracy"] == 0.5
+    assert result["aligned_accuracy"] == 0.5 and result["conflicting_accuracy"] == 1.0
+    assert [group["count"] for group in result["groups"]] == [1, 1, 1]
+
+
 def test_unknown_bias_leaves_the_figures_of_all_images_and_classes():
     labels, predicted, bias = _expand(CELLS)
-    bias[3] = -1
+    bias[:] = -1
     result = evaluate_predictions(labels, predicted, bias, num_classes=2)
     assert result == {
         "average_accuracy": pytest.approx(0.8),

@@ -66,6 +66,7 @@ def test_outputs(tiny_config, finished):
     assert page.count("data:image/png;base64") >= 3
     assert "http" not in page, "the report must need nothing from outside"
     assert json.loads((workdir / "config.json").read_text())["name"] == "digits_smoke"
+    assert "ddb_ii" in (workdir / "report/table.txt").read_text()
     for line in (workdir / "seed_0/train_diffusion/metrics.jsonl").read_text().splitlines():
         assert np.isfinite(json.loads(line)["loss"])
     events = list((workdir / "seed_0/train_diffusion/tensorboard").glob("events.*"))
@@ -99,7 +100,7 @@ def test_dry_run_changes_nothing(tiny_config, finished, tmp_path, capsys):
     workdir = finished(tiny_config)
     run(tiny_config, workdir, dry_run=True)
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("done") for line in lines) and len(lines) == 15
+    assert all(line.startswith("done") for line in lines) and len(lines) == 16
     run(tiny_config, tmp_path / "new", dry_run=True)
     assert all(line.startswith("would run") for line in capsys.readouterr().out.splitlines())
     assert not (tmp_path / "new").exists()
@@ -174,6 +175,13 @@ def test_erm_alone_with_plain_selection_needs_no_diffusion(tiny_config):
         ([CONFIG, "--config.classifier.batch_size=3"], "batch_size is 3.*the next .* is 8"),
         ([CONFIG, "--config.num_devices=9"], "only 8 devices"),
         ([CONFIG, "--stage=train"], "names no stage"),
+        ([CONFIG, "--config.synthesis.eta=0.5"], "only the sampler ddim has an eta"),
+        ([CONFIG, "--config.seeds=a,b"], "config.seeds is .* whole numbers"),
+        ([CONFIG, "--config.pseudo_groups.gamma=nan"], "must be a finite number"),
+        ([CONFIG, "--config.unet.num_heads=3"], "config.unet.channels is 8"),
+        ([CONFIG, "--config.num_devices=-1"], "num_devices is -1, it must be at least 0"),
+        (["--config=README.md"], "README.md cannot be loaded"),
+        (["--config=configs/base.py:smoke"], "this config has none"),
     ],
 )
 def test_bad_arguments_get_one_sentence(arguments, message, tmp_path, capsys):
@@ -214,6 +222,33 @@ def test_damaged_weights_are_named(tiny_config, finished, tmp_path):
             path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match="train_diffusion/weights is damaged"):
         run(tiny_config, workdir, only="synthesize")
+
+
+def test_other_shapes_of_a_run(tiny_config, tmp_path):
+    """Real-trained amplifier, last step, two seeds each with an upstream of its own."""
+    tiny_config.seeds = (3, 4)
+    tiny_config.share_upstream = False
+    tiny_config.methods = ("ddb_i_error_set", "resampling")
+    tiny_config.amplifier.train_on = "real"
+    tiny_config.amplifier.compare = False
+    tiny_config.classifier.selection = "last"
+    tiny_config.classifier.oracle_selection = "average"
+    run(tiny_config, tmp_path)
+    assert not list(tmp_path.glob("seed_*/train_diffusion"))
+    rows = read_csv(tmp_path / "results.csv")
+    assert {(r["method"], r["seed"], r["selection"]) for r in rows} >= {
+        ("ddb_i_error_set", "3", "last"),
+        ("resampling", "4", "average"),
+    }
+
+
+def test_train_without_a_conflicting_image(tiny_config, tmp_path):
+    """Nothing conflicts: detection has no figure, empty groups are left out, the run goes on."""
+    tiny_config.data.aligned_share = 1.0
+    tiny_config.methods = ("erm", "ddb_i")
+    run(tiny_config, tmp_path)
+    found = read_json(tmp_path / "seed_0/score/synthetic/detection.json")["train"]["rule"]
+    assert found["bias_auroc"] is None and found["bias_prevalence"] == 0.0
 
 
 @pytest.mark.slow

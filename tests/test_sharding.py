@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from runs import run, weights
+from runs import run
 
+from ddb_jax.data.image_records import load_records
 from ddb_jax.training.files import read_json
 
 STAGES = ("train_diffusion", "synthesize", "train_amplifier", "score", "train_classifier")
@@ -50,8 +51,6 @@ def test_classifier_losses(tiny_config, pair, method):
 
 def test_synthetic_images(tiny_config, pair):
     """Equal but for rounding at the border of two grey levels."""
-    from ddb_jax.data.image_records import load_records
-
     images = []
     for workdir in pair(tiny_config):
         folder = workdir / "seed_0/synthesize"
@@ -60,8 +59,3 @@ def test_synthetic_images(tiny_config, pair):
     difference = np.abs(images[0] - images[1])
     assert images[0].std() > 10
     assert difference.max() <= 3 and np.mean(difference > 0) < 0.1
-
-
-def test_weights_are_of_one_shape(tiny_config, pair):
-    one, eight = (weights(d / "seed_0/train_classifier/erm") for d in pair(tiny_config))
-    assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in eight.items()}

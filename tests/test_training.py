@@ -147,9 +147,15 @@ def test_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path / "c")
     step, restored = checkpoints.restore(abstract_like(state, replicated(mesh)))
     checkpoints.close()
-    assert step == 2 and "step 4" in caplog.text
+    assert step == 2 and "c/4 cannot be read" in caplog.text
     np.testing.assert_array_equal(restored["w"], 2.0 * np.arange(50_000))
-    assert not (tmp_path / "c/4").exists()
+    assert not (tmp_path / "c/4").exists() and (tmp_path / "c/4.damaged").exists()
+    for file in [f for f in (tmp_path / "c/2/default").rglob("*") if f.is_file()]:
+        file.write_bytes(b"")
+    checkpoints = Checkpoints(tmp_path / "c")
+    with pytest.raises(UserError, match="none of the checkpoints"):
+        checkpoints.restore(abstract_like(state, replicated(mesh)))
+    checkpoints.close()
 
 
 def test_checkpoint_crosses_device_counts(tmp_path):
@@ -194,6 +200,8 @@ def test_stage_folder_survives_a_kill_before_the_rename(tmp_path):
     assert work_directory.open_stage(folder, record) == partial  # gone on with, not begun anew
     (partial / "data").write_text("x")
     write_json(partial / "done.json", {**record})
+    assert not work_directory.is_done(folder, "f")
+    work_directory.finish_rename(folder)
     assert work_directory.is_done(folder, "f") and (folder / "data").exists()
     assert not work_directory.is_done(folder, "g")
 

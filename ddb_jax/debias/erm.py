@@ -22,7 +22,7 @@ def make(settings: Any, training_set: TrainingSet) -> Method:
 
 
 def make_resampling(settings: Any, training_set: TrainingSet) -> Method:
-    """Plain loss on batches in which every group is equally likely; it has no settings.
+    """Plain loss on batches that hold every group equally often; it has no settings.
 
     Called RWG in Idrissi et al., "Simple data balancing achieves competitive worst-group-accuracy"
     (CLeaR 2022).

@@ -20,8 +20,8 @@ class Method(NamedTuple):
         columns: Per-example columns that a batch carries beside image, label int32 [B] and index
             int32 [B] (position in the training split): "group" int32 [B], "amplifier_loss"
             float32 [B].
-        sampling: "uniform", or "group_balanced": examples are drawn with replacement and with
-            probability proportional to 1 / size of their group.
+        sampling: "uniform", or "group_balanced": the groups take turns, so that a small group's
+            examples come as often as a large one's, each group in shuffled epochs of its own.
         init_state: Gives the method_state at step 0, a flat dictionary of arrays.
         loss: (per_example_loss float32 [B], method_state, batch) -> (scalar loss, new
             method_state, metrics as a dictionary of scalars). Jit-safe. The per-example loss is

@@ -57,8 +57,8 @@ def evaluate_predictions(
     Returns:
         average_accuracy, worst_class_accuracy; unbiased_accuracy (mean over the groups),
         worst_group_accuracy, aligned_accuracy, conflicting_accuracy; and "groups", a list of
-        {name, count, accuracy}. An accuracy over no images is None. Where the bias of any image
-        is unknown, the four figures of bias are None and "groups" is empty.
+        {name, count, accuracy}. Images of unknown bias count in the first two figures only. An
+        accuracy over no images is None.
 
     Raises:
         ValueError: There are no images, the lengths differ, a label or bias is out of range, or
@@ -85,9 +85,11 @@ def evaluate_predictions(
         "conflicting_accuracy": None,
         "groups": [],
     }
-    if (bias < 0).any():
+    known = bias >= 0
+    if not known.any():
         return result
 
+    labels, correct, bias = labels[known], correct[known], bias[known]
     aligned = bias == labels
     class_names = class_names or [str(label) for label in range(num_classes)]
     if group_by == "conflicting":

@@ -30,13 +30,12 @@ def loss_histograms(
         thresholds: Title -> loss at which the pseudo-group rule cuts, None for no line.
         xlabel: What the losses are.
     """
-    figure = Figure(figsize=(5.0 * len(panels), 3.0))
+    figure = Figure(figsize=(5.0 * len(panels), 3.0), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
-    # Losses span many decades, and an exact 0 must stand somewhere.
-    floor = 1e-6
-    losses = [values for panel in panels.values() for values in panel.values() if len(values)]
-    top = max([float(np.max(values)) for values in losses] + [1.0])
-    bins = np.geomspace(floor, top * 1.01, 40)
+    losses = np.concatenate([values for panel in panels.values() for values in panel.values()])
+    # Losses span decades, and an exact 0 must stand somewhere.
+    floor = max(1e-6, float(np.min(losses)))
+    bins = np.geomspace(floor, max(1.0, 1.01 * float(np.max(losses))), 40)
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
         for colour, (kind, values) in zip(COLOURS, panel.items(), strict=False):
             clipped = np.clip(values, floor, None)
@@ -53,7 +52,7 @@ def curves(
     log_scale: Sequence[str] = (),
 ) -> bytes:
     """One panel for each figure, one line for each run: title -> {run: (steps, values)}."""
-    figure = Figure(figsize=(4.4 * len(panels), 2.8))
+    figure = Figure(figsize=(4.4 * len(panels), 2.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for i, (name, (steps, values)) in enumerate(lines.items()):

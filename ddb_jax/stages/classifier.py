@@ -72,7 +72,7 @@ def make_predict(model: Any, mesh: Mesh) -> Callable[[Mapping[str, Any], Source]
     def predict(weights: Mapping[str, Any], source: Source) -> Predictions:
         weights = {name: value for name, value in weights.items() if value}
         parts = []
-        for batch in eval_batches(source, EVAL_BATCH_SIZE):
+        for batch in eval_batches(source, -(-EVAL_BATCH_SIZE // mesh.size) * mesh.size):
             mask = batch["mask"]
             fields = {name: batch[name] for name in ("image", "label")}
             results = jax.device_get(compiled(weights, shard_batch(mesh, fields)))
@@ -149,7 +149,7 @@ def train_classifier(
         (_, (batch_stats, method_state, metrics)), gradients = jax.value_and_grad(
             loss_fn, has_aux=True
         )(state.params)
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
         state = train_state.apply_gradients(
             state, gradients, optimizer, batch_stats=batch_stats, method_state=method_state
         )

@@ -1,4 +1,4 @@
-"""Stage: the one reading of the test split, by the classifier that validation chose.
+"""Stage: the test split, read by the classifier that validation chose.
 
 Writes `metrics.json` and `predictions.csv`.
 """
@@ -26,7 +26,7 @@ def run(context: Context) -> dict[str, Any]:
         predictions.predicted,
         test.bias,
         num_classes=context.num_classes,
-        group_by=context.config.data.group_by,
+        group_by=context.config.evaluation.group_by,
         class_names=dataset.class_names,
         bias_names=dataset.bias_names,
     )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ddb_jax.data.preprocessing import denormalize
 from ddb_jax.diffusion.guidance import guided
 from ddb_jax.diffusion.noise_schedule import NoiseSchedule, make_schedule
-from ddb_jax.diffusion.samplers import make_table, sample
+from ddb_jax.diffusion.samplers import SamplerTable, make_table, sample
 from ddb_jax.models.unet import UNet
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import batch_sharding, replicated
@@ -33,6 +33,19 @@ def build_noise_schedule(config: ConfigDict) -> NoiseSchedule:
     return make_schedule(d.noise_schedule, d.num_timesteps, d.beta_start, d.beta_end)
 
 
+def build_sampler_table(config: ConfigDict) -> SamplerTable:
+    """The sampler of the config's `synthesis` section; raises ValueError where it cannot be."""
+    s = config.synthesis
+    return make_table(
+        s.sampler,
+        build_noise_schedule(config),
+        0 if s.sampler == "ddpm" else s.num_steps,
+        eta=s.eta,
+        spacing=s.spacing or None,
+        variance=s.ddpm_variance,
+    )
+
+
 def init_params(unet: UNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
     """Fresh parameters; traceable."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
@@ -50,15 +63,7 @@ def make_sample(
         image is drawn from the stream's key and its own number alone.
     """
     unet, schedule = build_unet(config, num_classes), build_noise_schedule(config)
-    s = config.synthesis
-    table = make_table(
-        s.sampler,
-        schedule,
-        0 if s.sampler == "ddpm" else s.num_steps,
-        eta=s.eta,
-        spacing=s.spacing or None,
-        variance=s.ddpm_variance,
-    )
+    s, table = config.synthesis, build_sampler_table(config)
 
     def sample_batch(params: Any, key: jax.Array, numbers: jax.Array, labels: jax.Array) -> Any:
         model_fn = guided(

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.data.image_records import load_records
 from ddb_jax.data.source import ArraySource, Source
 from ddb_jax.debias.erm import make as make_erm
 from ddb_jax.debias.losses import cross_entropy
@@ -18,14 +17,15 @@ from ddb_jax.debias.pseudo_groups import assign_bias_groups
 from ddb_jax.evaluation.metrics import wilson_interval
 from ddb_jax.stages.classifier import load_classifier, train_classifier
 from ddb_jax.stages.context import Context
-from ddb_jax.training.files import read_json, write_json
+from ddb_jax.stages.synthetic_images import load_synthetic
+from ddb_jax.training.files import write_json
 
 
 def run(context: Context) -> dict[str, Any]:
     """Train the probe, apply it, write the share of aligned images per class and in all."""
     config, dataset, train = context.config, context.dataset, context.dataset.train
     settings = config.classifier.copy_and_resolve_references()
-    settings.num_steps = config.synthesis.probe_steps
+    settings.num_steps = config.measure_synthesis.probe_steps
     num_biases = len(dataset.bias_names)
     cells = assign_bias_groups(train.labels, train.bias, context.num_classes, num_biases)
     train_classifier(
@@ -39,9 +39,7 @@ def run(context: Context) -> dict[str, Any]:
     )
     predict = load_classifier(context, settings, num_biases, context.folder)
 
-    folder = context.inputs["synthesize"]
-    shards = read_json(folder / "manifest.json")["shards"]
-    synthetic = load_records([folder / name for name in shards], train.image_shape)
+    synthetic = load_synthetic(context.inputs["synthesize"], train.image_shape)
     aligned = predict(synthetic).predicted == synthetic.labels
     test = _bias_as_label(dataset.test)
     result = {

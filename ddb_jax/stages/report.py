@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.data.image_records import load_records
 from ddb_jax.data.source import describe
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
@@ -26,6 +25,7 @@ from ddb_jax.reporting.results import (
 from ddb_jax.stages.contact_sheet import grid_image
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.scores_table import read_scores, select_split
+from ddb_jax.stages.synthetic_images import load_synthetic
 from ddb_jax.training.files import read_json, write_atomically
 from ddb_jax.training.metric_writer import read_metrics
 
@@ -33,7 +33,7 @@ IMAGES_PER_ROW = 10
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the report and print the results table."""
+    """Write the report and, as text, the results table."""
     # inputs are {task name: folder}; the first of each kind stands for the shared upstream.
     evaluations = [read_json(f / "metrics.json") for f in _all(context, "evaluate").values()]
     scores, compared = _score_folders(context)
@@ -58,7 +58,8 @@ def run(context: Context) -> dict[str, Any]:
     write_atomically(context.folder / "results.csv", results_csv(rows))
     if scores:
         shutil.copyfile(scores / "scores.csv", context.folder / "scores.csv")
-    print(f"\n{text_table(methods)}\n(percent of the test split; mean +- deviation over seeds)\n")
+    note = "(percent of the test split; mean +- deviation over seeds)\n"
+    write_atomically(context.folder / "table.txt", f"{text_table(methods)}\n{note}")
     return {"rows": len(rows)}
 
 
@@ -151,12 +152,8 @@ def _findings(context: Context, scores: Path | None, methods: list[dict[str, Any
             for entry in methods
             if entry["method"] != "erm" and "conflicting_accuracy" in entry
         ]
-        parts.append(
-            page.paragraph(
-                f"On test images that conflict with the bias, plain training is right on"
-                f" {percent(plain)}%; {', '.join(gains)}."
-            )
-        )
+        text = "On test images that conflict with the bias, plain training is right on"
+        parts.append(page.paragraph("; ".join([f"{text} {percent(plain)}%", *gains]) + "."))
     return parts
 
 
@@ -176,8 +173,8 @@ def _results(context: Context, methods: list[dict[str, Any]]) -> list[str]:
         )
     note = (
         "In percent, mean and standard deviation over the seeds. An oracle is told the bias of"
-        " every training and validation image; the others are not. The test split was read once,"
-        " by the weights that the rule had chosen on validation."
+        " every training and validation image; the others are not. The weights were chosen on"
+        " validation; nothing was chosen on the test split."
     )
     if len(context.config.seeds) > 1 and context.config.share_upstream:
         note += " All seeds share one diffusion model and one amplifier, those of the first seed."
@@ -187,8 +184,7 @@ def _results(context: Context, methods: list[dict[str, Any]]) -> list[str]:
 def _sheets(context: Context, scores: Path | None) -> list[str]:
     parts, dataset = [], context.dataset
     for folder in list(_all(context, "synthesize").values())[:1]:
-        shards = read_json(folder / "manifest.json")["shards"]
-        source = load_records([folder / n for n in shards], dataset.train.image_shape)
+        source = load_synthetic(folder, dataset.train.image_shape)
         rows = [
             source.images[source.labels == i][:IMAGES_PER_ROW]
             for i in range(len(dataset.class_names))

@@ -33,10 +33,11 @@ def run(context: Context) -> dict[str, Any]:
         labels = source.labels
         errors = error_set(labels, predictions.predicted)
         if split == "train":
-            _, threshold = conflicting_by_rule(
+            flagged, threshold = conflicting_by_rule(
                 rules.rule, labels, predictions.predicted, predictions.loss, rules.gamma
             )
-        flagged = errors & (predictions.loss > threshold)
+        else:
+            flagged = errors & (predictions.loss > threshold)
         groups = assign_groups(labels, flagged, context.num_classes, context.dataset.class_names)
         truth = conflicting(source)
         tables.append(
@@ -56,15 +57,19 @@ def run(context: Context) -> dict[str, Any]:
                 "conflicting": truth,
             }
         )
-        known = truth if np.all(truth >= 0) else None
+        known = truth >= 0
+        # Figures of detection are of the images whose bias is known; without any, of none.
+        seen = known if known.any() else np.full(len(source), True)
+        truth_known = truth[known] if known.any() else None
         detection[split] = {
             "accuracy": float(np.mean(~errors)),
             "group_sizes": dict(zip(groups.names, groups.sizes.tolist(), strict=True)),
             "dropped_groups": list(groups.dropped),
-            "rule": detection_metrics(predictions.loss, flagged, known),
-            "error_set": detection_metrics(predictions.loss, errors, known),
+            "images_of_known_bias": int(known.sum()),
+            "rule": detection_metrics(predictions.loss[seen], flagged[seen], truth_known),
+            "error_set": detection_metrics(predictions.loss[seen], errors[seen], truth_known),
         }
-        if known is not None:
+        if known.any():
             detection[split]["accuracy_aligned"] = _mean(~errors[truth == 0])
             detection[split]["accuracy_conflicting"] = _mean(~errors[truth == 1])
     write_scores(

@@ -15,7 +15,8 @@ from ddb_jax.stages.contact_sheet import save_grid
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generator import build_unet, init_params, make_sample
 from ddb_jax.training.checkpoint import abstract_like, load_weights
-from ddb_jax.training.files import write_json
+from ddb_jax.training.errors import UserError
+from ddb_jax.training.files import read_json, write_json
 from ddb_jax.training.mesh import replicated
 from ddb_jax.training.progress import Progress
 from ddb_jax.training.rng import stream
@@ -42,26 +43,37 @@ def run(context: Context) -> dict[str, Any]:
         context.folder / f"images-{i:05d}-of-{num_shards:05d}.arrayrecord"
         for i in range(num_shards)
     ]
+    # No larger than a shard, but for the devices' sake.
+    devices = context.mesh.size
+    batch_size = min(settings.batch_size, -(-settings.shard_size // devices) * devices)
     progress = Progress(context.name, total, unit="images")
     for shard, path in enumerate(paths):
         first, end = shard * settings.shard_size, min((shard + 1) * settings.shard_size, total)
         if path.exists():
             continue
         images = []
-        for begin in range(first, end, settings.batch_size):
+        for begin in range(first, end, batch_size):
             context.leave_if_stopped(f"{shard} of {num_shards} shards are written")
-            numbers = np.arange(begin, begin + settings.batch_size, dtype=np.int32)
+            numbers = np.arange(begin, begin + batch_size, dtype=np.int32)
             batch = sample(params, key, numbers, labels[np.minimum(numbers, total - 1)])
             images.append(batch[: end - begin])
-            progress.update(min(begin + settings.batch_size, end))
-        write_shard(path, np.concatenate(images), labels[first:end], np.arange(first, end))
+            progress.update(min(begin + batch_size, end))
+        try:
+            write_shard(path, np.concatenate(images), labels[first:end], np.arange(first, end))
+        except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
+            raise UserError(
+                f"the images could not be written to {path} ({error});"
+                " make room and run again: the files before it are whole."
+            ) from error
     progress.close()
 
     source = load_records(paths, image_shape)
     write_json(
         context.folder / "manifest.json",
         {
-            "diffusion_model": str(context.inputs["train_diffusion"].name),
+            "diffusion_model": read_json(context.inputs["train_diffusion"] / "done.json")[
+                "fingerprint"
+            ],
             "sampler": settings.sampler,
             "network_evaluations": (
                 config.diffusion.num_timesteps if settings.sampler == "ddpm" else settings.num_steps

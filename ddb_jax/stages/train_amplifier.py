@@ -7,12 +7,11 @@ knows is what the generator exaggerated.
 import functools
 from typing import Any
 
-from ddb_jax.data.image_records import load_records
 from ddb_jax.debias.erm import make as make_erm
 from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
 from ddb_jax.stages.classifier import train_classifier
 from ddb_jax.stages.context import Context
-from ddb_jax.training.files import read_json
+from ddb_jax.stages.synthetic_images import load_synthetic
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -20,9 +19,7 @@ def run(context: Context) -> dict[str, Any]:
     settings = context.config.amplifier
     source = context.dataset.train
     if context.options["train_on"] == "synthetic":
-        folder = context.inputs["synthesize"]
-        shards = read_json(folder / "manifest.json")["shards"]
-        source = load_records([folder / name for name in shards], source.image_shape)
+        source = load_synthetic(context.inputs["synthesize"], source.image_shape)
     loss = {
         "cross_entropy": functools.partial(cross_entropy, label_smoothing=settings.label_smoothing),
         "generalized_cross_entropy": functools.partial(generalized_cross_entropy, q=settings.gce_q),

@@ -18,7 +18,6 @@ from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.classifier import train_classifier
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.scores_table import read_scores, select_split
-from ddb_jax.training.errors import UserError
 from ddb_jax.training.files import write_json
 
 log = logging.getLogger("ddb_jax")
@@ -95,12 +94,7 @@ def _groups(
     """
     labels, dataset = source.labels, context.dataset
     if requires == "true_groups":
-        if np.any(source.bias < 0):
-            raise UserError(
-                f"{context.name} needs the true bias of every {split} image, and"
-                f" {dataset.name} has images without it."
-            )
-        return true_groups(source, dataset, context.config.data.group_by)
+        return true_groups(source, dataset, context.config.evaluation.group_by)
     if requires == "pseudo_groups":
         column = "error_set" if rule == "error_set" else "pseudo_conflicting"
         flagged = select_split(scores, split)[column].astype(bool)

@@ -63,7 +63,7 @@ def run(context: Context) -> dict[str, Any]:
             )
 
         (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
         state = train_state.apply_gradients(
             state, gradients, optimizer, ema_decay=settings.ema_decay
         )

@@ -36,41 +36,88 @@ class Checkpoints:
 
     def save(self, step: int, state: Any) -> None:
         """Save the whole state; returns once the arrays are copied, writing goes on behind."""
-        if step not in self._manager.all_steps():
+        if step in self._manager.all_steps():
+            return
+        try:
             self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+        except Exception as error:  # orbax raises many types when a write fails
+            raise self._unwritten(error) from error
 
     def restore(self, abstract_state: Any) -> tuple[int, Any] | None:
         """The newest checkpoint that is whole, as (step, state); None when there is none.
 
-        A checkpoint that cannot be read is named in the log, removed, and the one before it used:
-        the run then does again what lay between the two.
+        A checkpoint that cannot be read is named in the log, put aside under another name, and the
+        one before it used: the run then does again what lay between the two.
 
         Args:
             abstract_state: Shapes, dtypes and target shardings (`abstract_like`).
+
+        Raises:
+            UserError: There are checkpoints and none can be read; nothing is put aside then.
         """
+        damaged: list[int] = []
+        reason = ""
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
-                return step, state
             except Exception as error:  # orbax raises many types for a damaged checkpoint
-                reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
+                reason = reason or _first_line(error)
+                damaged.append(step)
+                continue
+            for bad in damaged:
+                folder = Path(self._manager.directory) / str(bad)
                 log.warning(
-                    "the checkpoint of step %d in %s cannot be read and is removed (%s)",
-                    step, self._manager.directory, reason,
+                    "the checkpoint %s cannot be read (%s); going on from step %d",
+                    folder, reason, step,
                 )  # fmt: skip
-                self._manager.delete(step)
+                folder.rename(folder.with_name(f"{bad}.damaged"))
+            if damaged:
+                self._manager.reload()
+            return step, state
+        if damaged:
+            raise UserError(
+                f"none of the checkpoints in {self._manager.directory} can be read ({reason});"
+                " remove that folder to train from the beginning."
+            )
         return None
 
     def close(self) -> None:
-        """Wait for what is still being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Wait for what is still being written.
+
+        Raises:
+            UserError: A checkpoint could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+            self._manager.close()
+        except Exception as error:  # orbax raises many types when a write fails
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: Exception) -> UserError:
+        return UserError(
+            f"a checkpoint could not be written to {self._manager.directory}"
+            f" ({_first_line(error)}); the ones before it are whole: make room and run again."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
 
 
 def save_weights(directory: Path, weights: Any) -> None:
-    """Write the finished weights of a stage ({"params": ..., "batch_stats": ...})."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory.absolute(), weights, force=True)
+    """Write the finished weights of a stage ({"params": ..., "batch_stats": ...}).
+
+    Raises:
+        UserError: They could not be written.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(directory.absolute(), weights, force=True)
+    except Exception as error:  # orbax raises many types when a write fails
+        raise UserError(
+            f"the weights could not be written to {directory} ({_first_line(error)});"
+            " make room and run again."
+        ) from error
 
 
 def load_weights(directory: Path, abstract_weights: Any) -> Any:
@@ -85,8 +132,7 @@ def load_weights(directory: Path, abstract_weights: Any) -> Any:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(directory.absolute(), abstract_weights)
     except Exception as error:  # orbax raises many types for a damaged checkpoint
-        reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
         raise UserError(
-            f"{directory} is damaged or was made by another network ({reason});"
+            f"{directory} is damaged or was made by another network ({_first_line(error)});"
             f" remove {directory.parent} to make it again."
         ) from error

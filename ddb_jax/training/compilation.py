@@ -34,11 +34,14 @@ def jit(function: Callable, **options: Any) -> Callable:
     return jax.jit(function, compiler_options=compiler_options(), **options)
 
 
-def enable_cache() -> Path:
+def enable_cache() -> Path | None:
     """Keep compiled programs in the user's cache folder, so that a second start is faster.
 
     The folder is named for the processor: a program compiled for one need not run on another that
     shares the home directory. `XDG_CACHE_HOME` moves it.
+
+    Returns:
+        The folder; None where it cannot be made, and nothing is kept.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cpuinfo = Path("/proc/cpuinfo")
@@ -49,7 +52,10 @@ def enable_cache() -> Path:
     )
     features = f"{zlib.crc32(' '.join(flags).encode()):08x}"
     folder = home / "ddb_jax" / "xla" / f"{platform.machine()}-{features}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return None  # a home that cannot be written to costs the cache, not the run
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     return folder

@@ -76,7 +76,7 @@ def fit(
         UserError: The loss is not finite; names the stage and the step.
         Interrupted: `stop` was set; the state is saved.
     """
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints, writer, progress = Checkpoints(folder / "checkpoints"), None, None
     try:
         state = restore_or_init(checkpoints, init, mesh)
         start = saved = int(state.step)
@@ -85,13 +85,15 @@ def fit(
         writer = MetricWriter(folder, start)
         progress = Progress(title, schedule.num_steps, start)
         pending: list[dict[str, jax.Array]] = []  # metrics still on the device, one a step
+        rows: list[dict[str, float]] = []  # those fetched and not yet logged
         source = iter(batches(start))
         for step in range(start, schedule.num_steps + 1):
             last = step == schedule.num_steps
+            stopping = bool(stop)  # read once: a signal may come between two looks
             due = schedule.log_every and step % schedule.log_every == 0
             checkpoint_due = step > saved and (
                 last
-                or bool(stop)
+                or stopping
                 or (schedule.checkpoint_every and step % schedule.checkpoint_every == 0)
             )
             evaluate_due = (
@@ -100,18 +102,20 @@ def fit(
                 and (last or (schedule.evaluate_every and step % schedule.evaluate_every == 0))
             )
             if pending and (due or checkpoint_due or evaluate_due):
-                metrics = _mean_of_finite(pending, title, step)
+                rows += _fetch_finite(pending, title, step)
                 pending = []
-                progress.update(step, {"loss": metrics["loss"]})
+                progress.update(step, {"loss": rows[-1]["loss"]})
                 if due or last:
-                    writer.write(step, metrics)
+                    names = rows[0].keys()
+                    writer.write(step, {n: float(np.mean([r[n] for r in rows])) for n in names})
+                    rows = []
             if evaluate_due:
                 state, metrics = evaluate(state)
                 writer.write(step, metrics)
             if checkpoint_due:
                 checkpoints.save(step, state)
                 saved = step
-            if stop and not last:
+            if stopping and not last:
                 raise Interrupted(
                     f"{title} stopped at step {step} of {schedule.num_steps} and is saved;"
                     " the same command goes on from there.",
@@ -122,15 +126,19 @@ def fit(
             batch = shard_batch(mesh, next(source))
             state, metrics = train_step(state, batch)
             pending.append(metrics)
-        progress.close()
-        writer.close()
         return state
     finally:
+        if writer:
+            writer.close()
+        if progress:
+            progress.close()
         checkpoints.close()
 
 
-def _mean_of_finite(pending: list[dict[str, jax.Array]], title: str, step: int) -> dict[str, float]:
-    """Mean of each metric over the pending steps, the last of which led to `step`."""
+def _fetch_finite(
+    pending: list[dict[str, jax.Array]], title: str, step: int
+) -> list[dict[str, float]]:
+    """The metrics of the pending steps, the last of which led to `step`; refuses a bad one."""
     rows = jax.device_get(pending)
     for offset, row in enumerate(rows):
         # The gradient's norm is among them: a checkpoint is never taken after a bad update.
@@ -141,4 +149,4 @@ def _mean_of_finite(pending: list[dict[str, jax.Array]], title: str, step: int) 
                     f" {step - len(rows) + offset + 1}; lower its learning_rate or set its"
                     " grad_clip, and run again: the checkpoint before is whole."
                 )
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return rows

@@ -63,11 +63,15 @@ def partial_folder(folder: Path) -> Path:
 
 def is_done(folder: Path, expected: str) -> bool:
     """Whether the stage has finished under this fingerprint."""
-    partial = partial_folder(folder)
-    if (partial / "done.json").exists() and not folder.exists():
-        os.rename(partial, folder)  # killed between the last write and the rename
     done = folder / "done.json"
     return done.exists() and read_json(done)["fingerprint"] == expected
+
+
+def finish_rename(folder: Path) -> None:
+    """Name a folder whose stage was killed between its last write and the rename."""
+    partial = partial_folder(folder)
+    if (partial / "done.json").exists() and not folder.exists():
+        os.rename(partial, folder)
 
 
 def is_begun(folder: Path, expected: str) -> bool:
