@@ -42,7 +42,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.diffusion.checkpoint_every = 500
 
     c.synthesis.images_per_class = 100
-    c.synthesis.num_steps = 20
+    c.synthesis.num_steps = 10
     c.synthesis.shard_size = 200
 
     for section in (c.amplifier, c.classifier):

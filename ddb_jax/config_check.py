@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -87,14 +88,15 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
         UserError: The file or preset cannot be loaded, or fields or values are wrong; all fields
             are named at once.
     """
+    path = argument.split(":")[0]
+    if not Path(path).is_file():
+        raise UserError(f"there is no config file {path}.")
     try:
         config = _parse([f"--config={argument}"])
     except Exception as error:  # a config file is a program, and may fail in any way
         cause: BaseException = error
         while cause.__cause__ or cause.__context__:
             cause = cause.__cause__ or cause.__context__
-        if isinstance(cause, FileNotFoundError):
-            raise UserError(f"there is no config file {argument.split(':')[0]}.") from None
         first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise UserError(f"--config={argument} cannot be loaded: {first_line}.") from None
     problems = []

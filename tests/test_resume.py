@@ -40,7 +40,7 @@ def interrupt_and_resume(config, workdir, task, questions):
 
 def test_train_diffusion(tiny_config, straight, tmp_path):
     reference, task = straight(tiny_config), "seed_0/train_diffusion"
-    interrupt_and_resume(tiny_config, tmp_path, task, 10)
+    interrupt_and_resume(tiny_config, tmp_path, task, 5)
     assert_same_weights(reference / task, tmp_path / task)
     metrics = [(d / task / "metrics.jsonl").read_text() for d in (reference, tmp_path)]
     steps = [line.split(",")[0] for line in metrics[1].splitlines()]
@@ -60,7 +60,7 @@ def test_synthesize(tiny_config, straight, tmp_path):
 def test_train_amplifier_and_scores(tiny_config, straight, tmp_path):
     reference, task = straight(tiny_config), "seed_0/train_amplifier/synthetic"
     upstream_of(reference, tmp_path, "train_diffusion", "synthesize")
-    interrupt_and_resume(tiny_config, tmp_path, task, 8)
+    interrupt_and_resume(tiny_config, tmp_path, task, 5)
     assert_same_weights(reference / task, tmp_path / task)
     scores = "seed_0/score/synthetic"
     run(tiny_config, tmp_path, only=scores)
@@ -73,7 +73,7 @@ def test_train_classifier(tiny_config, straight, tmp_path, method):
     tiny_config.relative_difficulty.ema = 0.7  # a memory of one number an image must survive, too
     reference, task = straight(tiny_config), f"seed_0/train_classifier/{method}"
     upstream_of(reference, tmp_path, "train_diffusion", "synthesize", "train_amplifier", "score")
-    interrupt_and_resume(tiny_config, tmp_path, task, 8)
+    interrupt_and_resume(tiny_config, tmp_path, task, 5)
     assert_same_weights(reference / task, tmp_path / task)
     left, right = (read_json(d / task / "selection.json") for d in (reference, tmp_path))
     assert left == right
