@@ -25,7 +25,8 @@ class StopAfter(StopFlag):
 
 
 def run(config, workdir: Path, stop: StopFlag | None = None, **options) -> None:
-    pipeline.run(config, workdir, stop=stop or StopFlag(), **options)
+    # Not "or": a flag that is not set is false.
+    pipeline.run(config, workdir, stop=StopFlag() if stop is None else stop, **options)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
