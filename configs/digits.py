@@ -3,7 +3,10 @@
     python -m ddb_jax.main --config=configs/digits.py
 
 95% of the training images of a class share its colour; test colours are independent of the class.
-Nothing is downloaded.
+Nothing is downloaded. On two CPU cores it takes about 4 minutes and 1.4 GB.
+
+Expected accuracy on conflicting test images, over seeds 0, 1, 2 (docs/results.md): ERM 6.6 +- 5.3,
+DDB-I 58.4 +- 2.7, DDB-II 57.5 +- 2.6, GroupDRO with true groups 56.2 +- 3.6.
 """
 
 from ml_collections import ConfigDict

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from absl import logging as absl_logging
+
 from ddb_jax import config_check, pipeline
 from ddb_jax.training.compilation import enable_cache
 from ddb_jax.training.errors import Interrupted, UserError
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     log = logging.getLogger("ddb_jax")
     log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
     log.setLevel(logging.INFO)
+    # orbax logs the tracebacks of what it also raises; what is raised is reported in one sentence.
+    absl_logging.set_verbosity(absl_logging.FATAL)
     try:
         config = config_check.load_config(given.config, overrides)
         config_check.check_config(config)

@@ -158,6 +158,17 @@ def test_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
     checkpoints.close()
 
 
+def test_checkpoint_without_room_is_refused_before_it_is_begun(tmp_path, monkeypatch):
+    state = {"w": jnp.zeros(1_000_000, jnp.float32)}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=4_300_000))
+    with pytest.raises(UserError, match=r"takes 4.0 MB and 4.3 MB are free"):
+        checkpoints.save(2, state)
+    checkpoints.close()
+    assert (tmp_path / "1").exists() and not list(tmp_path.glob("2*"))
+
+
 def test_checkpoint_crosses_device_counts(tmp_path):
     many, few = make_mesh(8), make_mesh(2)
     state = jax.device_put({"w": jnp.arange(6.0)}, replicated(many))

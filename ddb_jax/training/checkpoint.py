@@ -1,6 +1,7 @@
 """Checkpoints of the train state and finished weights; the project's one door to orbax."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,14 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Any) -> None:
-        """Save the whole state; returns once the arrays are copied, writing goes on behind."""
+        """Save the whole state; returns once the arrays are copied, writing goes on behind.
+
+        Raises:
+            UserError: There is no room for it, or an earlier one could not be written.
+        """
         if step in self._manager.all_steps():
             return
+        _check_room(Path(self._manager.directory), state)
         try:
             self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
         except Exception as error:  # orbax raises many types when a write fails
@@ -100,6 +106,17 @@ class Checkpoints:
         )
 
 
+def _check_room(directory: Path, tree: Any) -> None:
+    """Refuse to begin a write that the disk has no room for: nothing is half written then."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    free = shutil.disk_usage(directory).free
+    if free < 1.1 * needed:
+        raise UserError(
+            f"a checkpoint takes {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free at"
+            f" {directory}; the checkpoints before it are whole: make room and run again."
+        )
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
 
@@ -110,6 +127,7 @@ def save_weights(directory: Path, weights: Any) -> None:
     Raises:
         UserError: They could not be written.
     """
+    _check_room(directory.parent, weights)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(directory.absolute(), weights, force=True)
