@@ -1,13 +1,12 @@
-"""The stages a config needs, in order; what is finished is skipped, what changed is named."""
+"""Running the plan of a config: what is finished is skipped, what changed is named."""
 
 import importlib.metadata
 import logging
 import platform
 import shutil
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,8 +14,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import Dataset, describe
-from ddb_jax.debias.methods import METHODS
-from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
+from ddb_jax.plan import Task, flatten, plan, records, requirements
 from ddb_jax.stages import (
     evaluate,
     measure_synthesis,
@@ -51,147 +49,15 @@ STAGES = {
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 
 
-class Task(NamedTuple):
-    """One use of a stage.
-
-    Attributes:
-        name: Its folder in the work directory.
-        stage: A key of STAGES.
-        seed: Seeds its draws.
-        sections: The config fields and sections that it reads.
-        inputs: What it calls the tasks it reads from, and their names.
-        options: Handed to the stage.
-    """
-
-    name: str
-    stage: str
-    seed: int
-    sections: tuple[str, ...]
-    inputs: dict[str, str]
-    options: dict[str, Any]
-
-
-def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
-    """The tasks of a run, each after those it reads from.
-
-    Args:
-        config: The resolved config.
-        bias_known: Whether the dataset names the bias of its images.
-    """
-    tasks: dict[str, Task] = {}
-
-    def add(
-        stage: str,
-        seed: int,
-        sections: tuple[str, ...],
-        inputs: dict[str, str] | None = None,
-        variant: str = "",
-        **options: Any,
-    ) -> str:
-        name = f"seed_{seed}/{stage}" + (f"/{variant}" if variant else "")
-        tasks.setdefault(name, Task(name, stage, seed, sections, inputs or {}, options))
-        return name
-
-    def add_synthesis(seed: int) -> str:
-        # Its sample grid is drawn by the synthesis settings of the day; they are not among what
-        # it depends on, since a new guidance scale must not train a new model.
-        diffusion = add("train_diffusion", seed, ("data", "unet", "diffusion"))
-        synthesis = add(
-            "synthesize",
-            seed,
-            ("data", "unet", "diffusion", "synthesis"),
-            {"train_diffusion": diffusion},
-        )
-        if bias_known and config.measure_synthesis.probe_steps:
-            add(
-                "measure_synthesis",
-                seed,
-                ("data", "measure_synthesis", "classifier"),
-                {"synthesize": synthesis},
-            )
-        return synthesis
-
-    def add_scores(seed: int, train_on: str) -> str:
-        inputs = {"synthesize": add_synthesis(seed)} if train_on == "synthetic" else {}
-        sections = ("data", "amplifier")
-        amplifier = add("train_amplifier", seed, sections, inputs, train_on, train_on=train_on)
-        inputs = {"train_amplifier": amplifier}
-        return add("score", seed, (*sections, "pseudo_groups"), inputs, train_on)
-
-    needed = {method: _needs_scores(config, method) for method in config.methods}
-    for seed in config.seeds:
-        upstream_seed = config.seeds[0] if config.share_upstream else seed
-        scores = ""
-        if any(needed.values()):
-            scores = add_scores(upstream_seed, config.amplifier.train_on)
-            if config.amplifier.compare:
-                other = {"synthetic": "real", "real": "synthetic"}[config.amplifier.train_on]
-                add_scores(upstream_seed, other)
-        for method in config.methods:
-            sections = ("data", "classifier", *filter(None, [METHODS[method].settings]))
-            if "true_groups" in _requirements(config, method):
-                sections += ("evaluation",)
-            trained = add(
-                "train_classifier",
-                seed,
-                sections,
-                {"score": scores} if needed[method] else {},
-                method,
-                method=method,
-            )
-            sections = ("data", "classifier", "evaluation")
-            add("evaluate", seed, sections, {"train_classifier": trained}, method, method=method)
-    # The report reads every other task.
-    sections = tuple(config.keys())
-    tasks["report"] = Task(
-        "report", "report", config.seeds[0], sections, {name: name for name in tasks}, {}
-    )
-    return list(tasks.values())
-
-
-def _requirements(config: ConfigDict, method: str) -> set[str]:
-    """What the method and the rule that selects its step need beforehand."""
-    rule = train_classifier.selection_rule(config, method)
-    return {METHODS[method].requires, SELECTION_RULES[rule].requires}
-
-
-def _needs_scores(config: ConfigDict, method: str) -> bool:
-    return bool(_requirements(config, method) & {"amplifier_scores", "pseudo_groups"})
-
-
 def _refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
     """Stop when a method needs bias labels that the dataset lacks."""
-    oracles = [m for m in config.methods if "true_groups" in _requirements(config, m)]
+    oracles = [m for m in config.methods if "true_groups" in requirements(config, m)]
     unknown = sum(int(np.sum(s.bias < 0)) for s in (dataset.train, dataset.validation))
     if oracles and unknown:
         raise UserError(
             f"{', '.join(oracles)} needs the true bias of every training and validation image, and"
             f" {dataset.name} has {unknown:,} images without it: leave it out of config.methods."
         )
-
-
-def records(config: ConfigDict, tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
-    """For each task what its result depends on, with the fingerprint of it all."""
-    resolved = config.to_dict()
-    result: dict[str, dict[str, Any]] = {}
-    for task in tasks:
-        record = {
-            "stage": task.stage,
-            "seed": task.seed,
-            "options": task.options,
-            "config": {section: _essential(resolved[section]) for section in task.sections},
-            "inputs": {key: result[name]["fingerprint"] for key, name in task.inputs.items()},
-        }
-        result[task.name] = {**record, "fingerprint": work_directory.fingerprint(record)}
-    return result
-
-
-def _essential(section: Any) -> Any:
-    """A section without the fields that cannot change a result, or that choose the task itself."""
-    if not isinstance(section, dict):
-        return section
-    inessential = ("log_every", "checkpoint_every", "train_on", "compare")
-    return {name: value for name, value in section.items() if name not in inessential}
 
 
 def run(
@@ -348,14 +214,3 @@ def _refuse_changed(
             f"{workdir} was made with another config ({fields}): give another --workdir, or"
             f" --rerun to do again {', '.join(changed)}."
         )
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}, with lists for tuples as JSON has them."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
