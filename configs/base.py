@@ -89,6 +89,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.amplifier.compare = False  # also train it on the other source, for the report
     c.amplifier.loss = "cross_entropy"  # or "generalized_cross_entropy"
     c.amplifier.gce_q = 0.7
+    c.amplifier.gce_scaled = False  # True is LfF's code: q p^q times cross-entropy
     # Of cross_entropy. An amplifier that is too sure of the aligned images gives them a loss, and
     # with it a weight in Recipe II, of almost nothing: the classifier then sees conflicting images
     # alone and unlearns the aligned ones.

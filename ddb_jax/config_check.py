@@ -177,6 +177,8 @@ def check_config(config: ConfigDict) -> None:
         problems.append("config.methods is empty")
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         problems.append(f"config.seeds is {config.seeds}, it must hold different numbers")
+    if config.amplifier.gce_scaled and config.amplifier.gce_q == 0:
+        problems.append("config.amplifier.gce_scaled needs a config.amplifier.gce_q above 0")
     if config.unet.channels % (2 * config.unet.num_heads):
         problems.append(
             f"config.unet.channels is {config.unet.channels}, it must be a multiple of twice"

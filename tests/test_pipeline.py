@@ -231,6 +231,7 @@ def test_other_shapes_of_a_run(tiny_config, tmp_path):
     tiny_config.methods = ("ddb_i_error_set", "resampling")
     tiny_config.amplifier.train_on = "real"
     tiny_config.amplifier.compare = False
+    tiny_config.amplifier.loss = "generalized_cross_entropy"
     tiny_config.classifier.selection = "last"
     tiny_config.classifier.oracle_selection = "average"
     run(tiny_config, tmp_path)

@@ -46,21 +46,6 @@ def predict_x_start(
     return alpha * x_t - sigma * output
 
 
-def predict_eps(
-    schedule: NoiseSchedule, x_t: jax.Array, t: jax.Array, output: jax.Array, prediction: str
-) -> jax.Array:
-    """The noise that the network's output stands for, float32 [B, ...].
-
-    Raises:
-      ValueError: unknown prediction type.
-    """
-    _check_prediction(prediction)
-    output = output.astype(jnp.float32)
-    if prediction == "eps":
-        return output
-    return _at(schedule.sigma, t, x_t.ndim) * x_t + _at(schedule.alpha, t, x_t.ndim) * output
-
-
 def training_target(
     schedule: NoiseSchedule, x_start: jax.Array, t: jax.Array, eps: jax.Array, prediction: str
 ) -> jax.Array:

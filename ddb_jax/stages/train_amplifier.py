@@ -22,7 +22,9 @@ def run(context: Context) -> dict[str, Any]:
         source = load_synthetic(context.inputs["synthesize"], source.image_shape)
     loss = {
         "cross_entropy": functools.partial(cross_entropy, label_smoothing=settings.label_smoothing),
-        "generalized_cross_entropy": functools.partial(generalized_cross_entropy, q=settings.gce_q),
+        "generalized_cross_entropy": functools.partial(
+            generalized_cross_entropy, q=settings.gce_q, scaled=settings.gce_scaled
+        ),
     }[settings.loss]
     train_classifier(
         context,

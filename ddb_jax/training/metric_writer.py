@@ -16,7 +16,7 @@ class MetricWriter:
     Args:
         directory: Where both go; made if missing.
         start_step: Step the run goes on from. Lines beyond it, written by an earlier process after
-            its last checkpoint, are dropped, so that every step stands in the file once.
+            its last checkpoint, are dropped, so that nothing stands in the file twice.
     """
 
     def __init__(self, directory: Path, start_step: int = 0) -> None:
@@ -38,6 +38,7 @@ class MetricWriter:
         self._file.flush()
         for name, value in metrics.items():
             self._events.add_scalar(name, value, step)
+        self._events.flush()
 
     def close(self) -> None:
         """Flush and close both files."""
