@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["ddb_jax", "ddb_jax.*"]),
-    python_requires=">=3.11",
+    python_requires=">=3.11.4",
     install_requires=[
         "jax>=0.10,<0.13",
         "flax>=0.12.8,<0.13",
@@ -23,12 +23,15 @@ setup(
         "absl-py>=2.1",
         "numpy>=2.0",
         "pillow>=10.0",
+        "scipy>=1.11",
         "scikit-learn>=1.5",
         "matplotlib>=3.8",
         "tensorboardX>=2.6.4",
     ],
     extras_require={
         "test": ["pytest>=8.0", "ruff>=0.8"],
+        "parity": ["torch>=2.2"],  # the tests that compare networks with PyTorch
+        "tfds": ["tensorflow-datasets>=4.9.10"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
     },

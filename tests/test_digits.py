@@ -220,13 +220,13 @@ def test_check_dataset_accepts_a_sound_one():
 
 def test_datasets_table():
     settings = SimpleNamespace(
-        name="digits", image_size=12, aligned_share=0.9, colour_jitter=0.0,
+        name="digits", aligned_share=0.9, colour_jitter=0.0,
         validation_share=0.5, test_share=0.5, seed=1,
     )  # fmt: skip
-    dataset = load_dataset(settings)
+    dataset = load_dataset(settings, 12)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (449, 449, 899)
     assert dataset.train.image_shape == (12, 12, 3)
     assert np.sum(dataset.train.labels == dataset.train.bias) == 404  # round(0.9 * 449)
     settings.name = "digit"
-    with pytest.raises(ValueError, match="no data set 'digit', there is digits"):
-        load_dataset(settings)
+    with pytest.raises(ValueError, match="no data set 'digit', there is"):
+        load_dataset(settings, 12)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddb_jax.data.image_records import RecordSource, load_records, write_shard
+from ddb_jax.data.image_records import load_records, open_records, write_shard
 from ddb_jax.data.input_pipeline import train_batches
 
 SHAPE = (4, 5, 3)
@@ -23,7 +23,7 @@ def shards(tmp_path, images):
     return paths
 
 
-@pytest.mark.parametrize("read", [load_records, RecordSource])
+@pytest.mark.parametrize("read", [load_records, open_records])
 def test_round_trip_in_the_order_of_the_index(shards, images, read):
     source = read(shards, SHAPE)
     assert len(source) == 7 and source.image_shape == SHAPE
@@ -44,7 +44,7 @@ def test_round_trip_in_the_order_of_the_index(shards, images, read):
 def test_batches_from_records_are_those_from_memory(shards):
     options = {"batch_size": 4, "seed": 0, "start_step": 0, "num_steps": 5}
     first = list(train_batches(load_records(shards, SHAPE), **options))
-    second = list(train_batches(RecordSource(shards, SHAPE), num_threads=4, **options))
+    second = list(train_batches(open_records(shards, SHAPE), num_threads=4, **options))
     for a, b in zip(first, second, strict=True):
         assert a["index"].tolist() == b["index"].tolist()
         np.testing.assert_array_equal(a["image"], b["image"])
@@ -92,7 +92,7 @@ def test_a_truncated_shard_is_named(shards, length):
     assert length < len(data)
     shards[1].write_bytes(data[:length])
     with pytest.raises(ValueError, match=r"b-1\.arrayrecord"):
-        RecordSource(shards, SHAPE)
+        open_records(shards, SHAPE)
 
 
 def test_a_changed_byte_is_found(shards, images):
@@ -105,12 +105,12 @@ def test_a_changed_byte_is_found(shards, images):
 
 def test_another_image_shape_is_named(shards):
     with pytest.raises(ValueError, match=r"b-0\.arrayrecord does not hold .*\(5, 5, 3\)"):
-        RecordSource(shards, (5, 5, 3))
+        open_records(shards, (5, 5, 3))
 
 
 def test_a_missing_shard_is_named(shards, tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
-        RecordSource([*shards, tmp_path / "absent"], SHAPE)
+        open_records([*shards, tmp_path / "absent"], SHAPE)
 
 
 def test_an_incomplete_set_is_refused(shards):

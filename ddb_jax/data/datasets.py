@@ -1,15 +1,66 @@
-"""The data sets by name: one line in `DATASETS` each."""
+"""The data sets by name: one line each in `RECIPES` (image files) or `ARRAYS` (made in memory)."""
 
+import hashlib
+import os
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from ddb_jax.data.align_conflict import list_align_conflict
+from ddb_jax.data.bar import list_bar
+from ddb_jax.data.ccifar10 import load_ccifar10
+from ddb_jax.data.cmnist import load_cmnist
+from ddb_jax.data.csv_table import list_csv
 from ddb_jax.data.digits import load_coloured_digits
-from ddb_jax.data.source import Dataset, check_dataset
+from ddb_jax.data.image_folder import list_folder
+from ddb_jax.data.imagenet9 import list_imagenet9
+from ddb_jax.data.listing import Files, Listing, complete_splits
+from ddb_jax.data.prepare import load_listing
+from ddb_jax.data.source import ArraySource, Dataset, check_dataset
+from ddb_jax.data.tfds_images import open_tfds
+from ddb_jax.data.urbancars import list_urbancars
+from ddb_jax.data.waterbirds import list_waterbirds
+from ddb_jax.training.stop import StopFlag
 
 
-def _digits(settings: Any) -> Dataset:
+def _root(settings: Any) -> Path:
+    return Path(settings.root).expanduser()
+
+
+def _folder(settings: Any) -> Listing:
+    root = _root(settings)
+    return list_folder(root, name=root.resolve().name)
+
+
+def _csv(settings: Any) -> Listing:
+    path = _root(settings)
+    return list_csv(path, name=path.stem)
+
+
+def _tree(settings: Any) -> Listing:
+    return list_align_conflict(
+        _root(settings), name=settings.name.removesuffix("_tree"), pct=settings.pct
+    )
+
+
+RECIPES: dict[str, Callable[[Any], Listing]] = {
+    "folder": _folder,
+    "csv": _csv,
+    "bar": lambda s: list_bar(_root(s), pct=s.pct),
+    "bffhq": _tree,
+    "dogs_and_cats": _tree,
+    "cmnist_tree": _tree,
+    "ccifar10_tree": _tree,
+    "waterbirds": lambda s: list_waterbirds(_root(s)),
+    "urbancars": lambda s: list_urbancars(_root(s)),
+    "imagenet9": lambda s: list_imagenet9(_root(s), Path(s.imagenet_a_root)),
+}
+
+
+def _digits(settings: Any, image_size: int) -> Dataset:
     return load_coloured_digits(
-        image_size=settings.image_size,
+        image_size=image_size,
         aligned_share=settings.aligned_share,
         colour_jitter=settings.colour_jitter,
         validation_share=settings.validation_share,
@@ -18,22 +69,122 @@ def _digits(settings: Any) -> Dataset:
     )
 
 
-DATASETS: dict[str, Callable[[Any], Dataset]] = {
+def _cmnist(settings: Any, image_size: int) -> Dataset:
+    return load_cmnist(
+        _root(settings),
+        image_size,
+        conflicting_share=settings.conflicting_share,
+        counts=settings.counts,
+        severity=settings.severity,
+        seed=settings.seed,
+    )
+
+
+def _ccifar10(settings: Any, image_size: int) -> Dataset:
+    return load_ccifar10(
+        _root(settings),
+        image_size,
+        conflicting_share=settings.conflicting_share,
+        counts=settings.counts,
+        severity=settings.severity,
+        seed=settings.seed,
+        cache_dir=cache_folder(settings),
+    )
+
+
+def _tfds(settings: Any) -> tuple[Listing, dict[str, Any]]:
+    """The listing of a tfds set, and where `load_listing` finds its images, which are not files."""
+    names = (settings.train_split, settings.validation_split, settings.test_split)
+    images = open_tfds(
+        settings.tfds_name,
+        str(_root(settings)),
+        names,
+        image_key=settings.image_key,
+        label_key=settings.label_key,
+        bias_key=settings.bias_key,
+    )
+    places = {path: (part, i) for part in images.splits.values() for i, path in enumerate(part.ids)}
+
+    def open_image(path: str) -> bytes:
+        part, i = places[path]
+        return part.image(i)
+
+    listing = Listing(
+        name=images.name.replace("/", "_").replace(":", "_"),
+        root=_root(settings),
+        splits={n: Files(p.ids, p.labels, p.bias) for n, p in images.splits.items()},
+        class_names=images.class_names,
+        bias_names=images.bias_names,
+    )
+    return listing, {"open_image": open_image, "content_key": images.content_key}
+
+
+ARRAYS: dict[str, Callable[[Any, int], Dataset]] = {
     "digits": _digits,
+    "cmnist": _cmnist,
+    "ccifar10": _ccifar10,
 }
 
+DATASETS = (*RECIPES, *ARRAYS, "tfds")
 
-def load_dataset(settings: Any) -> Dataset:
-    """Load and check the data set that `settings.name` names.
+
+def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -> Dataset:
+    """Load and check the data set that `settings.name` names; images are decoded when first seen.
 
     Args:
         settings: The data section of the config, read by attribute.
+        image_size: Side of the images in pixels.
+        stop: Asked while images are decoded.
 
     Raises:
-        ValueError: There is no such data set, or it fails `check_dataset`.
+        FileNotFoundError: A file or folder is missing.
+        ValueError: There is no such data set, its files are not as they should be, or it fails
+            `check_dataset`.
+        Interrupted: `stop` was set.
     """
     if settings.name not in DATASETS:
         raise ValueError(f"there is no data set {settings.name!r}, there is {', '.join(DATASETS)}.")
-    dataset = DATASETS[settings.name](settings)
+    if settings.name != "digits" and not settings.root:
+        raise ValueError(
+            f"config.data.root is empty: give --config.data.root=FOLDER, where {settings.name} is."
+        )
+    if settings.name in ARRAYS:
+        dataset = ARRAYS[settings.name](settings, image_size)
+    else:
+        opened: dict[str, Any] = {}
+        if settings.name == "tfds":
+            listing, opened = _tfds(settings)
+        else:
+            listing = RECIPES[settings.name](settings)
+        listing = complete_splits(
+            listing, settings.validation_share, settings.test_share, settings.seed
+        )
+        dataset = load_listing(
+            listing,
+            image_size=image_size,
+            resize=settings.resize,
+            cache_dir=cache_folder(settings),
+            max_broken=settings.max_broken,
+            num_threads=settings.num_threads,
+            stop=stop,
+            **opened,
+        )
     check_dataset(dataset)
-    return dataset
+    return replace(dataset, fingerprint=_fingerprint(dataset))
+
+
+def cache_folder(settings: Any) -> Path:
+    """Where decoded images are kept: `settings.cache`, or the user's cache folder."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(settings.cache) if settings.cache else home / "ddb_jax" / "data"
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Hash of names, paths, labels and biases, and of the pixels of what is in memory."""
+    digest = hashlib.sha256(repr((dataset.class_names, dataset.bias_names)).encode())
+    for source in dataset.splits.values():
+        digest.update("\n".join(source.paths).encode(errors="surrogateescape"))
+        digest.update(source.labels.tobytes() + source.bias.tobytes())
+        if isinstance(source, ArraySource):
+            digest.update(source.images)
+    return digest.hexdigest()[:16]

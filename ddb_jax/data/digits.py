@@ -9,9 +9,9 @@ images takes one of the nine other colours, and in the test split colour says no
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
-from ddb_jax.data.source import ArraySource, Dataset
+from ddb_jax.data.bias_assignment import apportion, assign_bias
+from ddb_jax.data.source import ArraySource, Dataset, stratified_split
 
 # The colour of class i is the i-th; (red, green, blue) of 1. Two differ by at least 0.5 somewhere.
 PALETTE: dict[str, tuple[float, float, float]] = {
@@ -63,8 +63,8 @@ def load_coloured_digits(
             raise ValueError(f"{name} is {share}, it must be greater than 0 and less than 1.")
     intensity, labels = load_digits(return_X_y=True)
     labels = labels.astype(np.int32)
-    rest, test = _stratified_split(np.arange(len(labels)), labels, test_share, seed)
-    train, validation = _stratified_split(rest, labels, validation_share, seed)
+    rest, test = stratified_split(labels, test_share, seed)
+    train, validation = (rest[i] for i in stratified_split(labels[rest], validation_share, seed))
 
     jitter_rng, *colour_rngs = np.random.default_rng(seed).spawn(4)
     jitter = jitter_rng.normal(0.0, colour_jitter, (len(labels), 3))
@@ -108,41 +108,9 @@ def assign_colours(
             more than one apart. None divides each class over all ten colours in this way.
         rng: Chooses which image takes which colour.
     """
-    bias = np.empty(len(labels), np.int32)
-    colours = np.arange(NUM_CLASSES)
     sizes = np.bincount(labels, minlength=NUM_CLASSES)
-    aligned = np.zeros_like(sizes) if aligned_share is None else _apportion(sizes, aligned_share)
-    for label in range(NUM_CLASSES):
-        others = colours if aligned_share is None else colours[colours != label]
-        members = rng.permutation(np.flatnonzero(labels == label))
-        # Repeated in turn; the permutation decides which colours get one image more.
-        spread = np.resize(rng.permutation(others), len(members))
-        # The last members conflict first: a smaller share only adds to the conflicting images.
-        own = np.arange(len(members)) < aligned[label]
-        bias[members] = np.where(own, label, spread[::-1])
-    return bias
-
-
-def _apportion(sizes: np.ndarray, share: float) -> np.ndarray:
-    """Integers near sizes * share that sum to round(sum * share), by largest remainder."""
-    quotas = sizes * share
-    result = np.floor(quotas).astype(int)
-    missing = round(sizes.sum() * share) - result.sum()
-    result[np.argsort(result - quotas, kind="stable")[:missing]] += 1
-    return result
-
-
-def _stratified_split(
-    indices: np.ndarray, labels: np.ndarray, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The indices without a share of them, and that share."""
-    try:
-        rest, part = train_test_split(
-            indices, test_size=share, stratify=labels[indices], random_state=seed
-        )
-    except ValueError as error:
-        raise ValueError(f"a share of {share} of {len(indices)} digits: {error}") from None
-    return rest, part
+    aligned = None if aligned_share is None else apportion(sizes, aligned_share)
+    return assign_bias(labels, aligned, rng, NUM_CLASSES)
 
 
 def _enlarge(intensity: np.ndarray, image_size: int) -> np.ndarray:

@@ -1,16 +1,17 @@
-"""Images in ArrayRecord shards, the form in which synthetic images are kept.
+"""Images in ArrayRecord shards, the form in which synthetic and decoded images are kept.
 
 One record is one image: label and index as little-endian int32, then the uint8 pixels row by row,
-8 + H * W * 3 bytes. Over all shards of a set the indices are 0..N-1, in any order.
+8 + H * W * 3 bytes. Over all shards of a set of synthetic images the indices are 0..N-1, in any
+order; shards of decoded images, whose labels and order are kept elsewhere, have -1 for both.
 """
 
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import grain
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from ddb_jax.data.source import ArraySource, Example, Source
 
@@ -31,6 +32,8 @@ def write_shard(
 
     Raises:
         ValueError: The images are not uint8, or the arrays differ in length.
+        OSError, RuntimeError: It could not be written; array_record raises the latter when the
+            disk is full.
     """
     if images.dtype != np.uint8:
         raise ValueError(f"images must be uint8, not {images.dtype}.")
@@ -41,10 +44,11 @@ def write_shard(
     path = Path(path)
     headers = np.empty(len(images), HEADER)
     headers["label"], headers["index"] = labels, indices
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        # Groups of one record allow random access.
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+        # Groups of one record allow random access. Compression would take a quarter off photographs
+        # and make them several times slower to write and to read.
+        writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         for header, image in zip(headers, images, strict=True):
             writer.write(header.tobytes() + image.tobytes())
         writer.close()
@@ -53,38 +57,64 @@ def write_shard(
         temporary.unlink(missing_ok=True)
 
 
-class RecordSource(Source):
-    """Images read from shards when asked for, ordered by their index; their bias is unknown.
+class Shards:
+    """ArrayRecord files of images, held open; may be read from several threads.
 
     Args:
-        paths: The shards.
+        paths: The files.
         image_shape: (height, width, 3) of every image.
 
     Raises:
         FileNotFoundError: A shard is missing.
-        ValueError: A shard is cut short, corrupt or of another image shape (named), or an index is
-            missing or given twice.
+        ValueError: A shard is cut short or corrupt (named), as far as its footer tells.
     """
 
     def __init__(self, paths: Sequence[str | Path], image_shape: tuple[int, int, int]) -> None:
+        self.paths = [Path(path) for path in paths]
         self.image_shape = tuple(image_shape)
-        self._files = [Path(path) for path in paths]
-        self._shards = [_open(path) for path in self._files]
-        headers = [self._read_headers(shard) for shard in range(len(self._shards))]
-        # (shard, record) of every image, first in the order of the files, then by index.
-        places = [(s, r) for s, part in enumerate(headers) for r in range(len(part))]
-        joined = np.concatenate([np.empty(0, HEADER), *headers])
-        by_index = np.argsort(joined["index"], kind="stable")
-        wrong = np.flatnonzero(joined["index"][by_index] != np.arange(len(joined)))
-        if len(wrong):
-            raise ValueError(
-                f"the {len(self._files)} shards in {self._files[0].parent} hold {len(joined)}"
-                f" images, but number {wrong[0]} is missing or there is one twice."
-            )
-        self._places = np.array(places, np.int64).reshape(-1, 2)[by_index]
-        self.labels = joined["label"][by_index].astype(np.int32)
-        self.bias = np.full(len(joined), -1, np.int32)
-        self.paths = tuple(f"{self._files[s].name}/{r}" for s, r in self._places)
+        self._readers = [_open(path) for path in self.paths]
+        self.sizes = [reader.num_records() for reader in self._readers]
+
+    def read(self, shard: int, records: Sequence[int]) -> list[bytes]:
+        """The records at these positions of a shard.
+
+        Raises:
+            ValueError: They are corrupt or of another image shape.
+        """
+        path = self.paths[shard]
+        try:
+            data = self._readers[shard].read(records)
+        except (RuntimeError, IndexError) as error:  # the first is how a bad checksum is reported
+            raise ValueError(f"{path} is corrupt ({_reason(error)}).") from None
+        length = HEADER.itemsize + int(np.prod(self.image_shape))
+        if any(len(record) != length for record in data):
+            raise ValueError(f"{path} does not hold images of shape {self.image_shape}.")
+        return data
+
+
+class RecordSource(Source):
+    """Images read from shards when asked for.
+
+    Args:
+        shards: Where they are.
+        places: (shard, record) of every image, int [N, 2].
+        labels: int [N].
+        bias: int [N], -1 where unknown.
+        paths: Id of every image.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        places: np.ndarray,
+        labels: np.ndarray,
+        bias: np.ndarray,
+        paths: Sequence[str],
+    ) -> None:
+        self.image_shape = shards.image_shape
+        self.labels, self.bias = np.asarray(labels, np.int32), np.asarray(bias, np.int32)
+        self.paths = paths
+        self._shards, self._places = shards, places
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,12 +124,19 @@ class RecordSource(Source):
         return {name: values[0] for name, values in self.gather(np.array([index])).items()}
 
     def gather(self, indices: np.ndarray) -> Example:
-        """One read per shard that is touched."""
+        """One read per shard that is touched.
+
+        Raises:
+            ValueError: A shard is corrupt or of another image shape.
+        """
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         shards, records = self._places[indices].T
         for shard in np.unique(shards):
-            here = shards == shard
-            images[here] = self._read(shard, records[here])["pixels"]
+            here = np.flatnonzero(shards == shard)
+            data = self._shards.read(shard, records[here].tolist())
+            for position, record in zip(here, data, strict=True):
+                pixels = np.frombuffer(record, np.uint8, offset=HEADER.itemsize)
+                images[position] = pixels.reshape(self.image_shape)
         return {
             "image": images,
             "label": self.labels[indices],
@@ -107,45 +144,71 @@ class RecordSource(Source):
             "index": np.asarray(indices, np.int32),
         }
 
-    def _read_headers(self, shard: int) -> np.ndarray:
-        """Reads every record, which also finds the damaged ones at once."""
-        parts = [np.empty(0, HEADER)]
-        for first in range(0, len(self._shards[shard]), RECORDS_PER_READ):
-            last = min(first + RECORDS_PER_READ, len(self._shards[shard]))
-            parts.append(self._read(shard, np.arange(first, last))["header"])
-        return np.concatenate(parts)
 
-    def _read(self, shard: int, records: np.ndarray) -> np.ndarray:
-        layout = np.dtype([("header", HEADER), ("pixels", np.uint8, self.image_shape)])
-        path = self._files[shard]
-        try:
-            data = self._shards[shard].__getitems__(records.tolist())
-        except RuntimeError as error:  # how array_record reports a bad checksum
-            raise ValueError(f"{path} is corrupt ({_reason(error)}).") from None
-        if any(len(record) != layout.itemsize for record in data):
-            raise ValueError(f"{path} does not hold images of shape {self.image_shape}.")
-        return np.frombuffer(b"".join(data), layout)
+def open_records(paths: Sequence[str | Path], image_shape: tuple[int, int, int]) -> RecordSource:
+    """The images of shards that carry labels and indices, ordered by index; their bias is unknown.
+
+    Reads every record once, which also finds the damaged ones.
+
+    Raises:
+        FileNotFoundError: A shard is missing.
+        ValueError: A shard is cut short, corrupt or of another image shape (named), or an index is
+            missing or given twice.
+    """
+    shards = Shards(paths, image_shape)
+    headers, places = [np.empty(0, HEADER)], []
+    for shard, size in enumerate(shards.sizes):
+        places += [(shard, record) for record in range(size)]
+        for first in range(0, size, RECORDS_PER_READ):
+            data = shards.read(shard, range(first, min(first + RECORDS_PER_READ, size)))
+            starts = b"".join(record[: HEADER.itemsize] for record in data)
+            headers.append(np.frombuffer(starts, HEADER))
+    joined = np.concatenate(headers)
+    by_index = np.argsort(joined["index"], kind="stable")
+    wrong = np.flatnonzero(joined["index"][by_index] != np.arange(len(joined)))
+    if len(wrong):
+        raise ValueError(
+            f"the {len(shards.paths)} shards in {shards.paths[0].parent} hold {len(joined)}"
+            f" images, but number {wrong[0]} is missing or there is one twice."
+        )
+    ordered = np.array(places, np.int64).reshape(-1, 2)[by_index]
+    names = tuple(f"{shards.paths[s].name}/{r}" for s, r in ordered)
+    unknown = np.full(len(joined), -1, np.int32)
+    return RecordSource(shards, ordered, joined["label"][by_index], unknown, names)
 
 
 def load_records(paths: Sequence[str | Path], image_shape: tuple[int, int, int]) -> ArraySource:
-    """All images of the shards in memory, ordered by index.
+    """`open_records` with all images in memory.
 
     Raises:
-        FileNotFoundError, ValueError: As `RecordSource`.
+        FileNotFoundError, ValueError: As `open_records`.
     """
-    source = RecordSource(paths, image_shape)
+    return in_memory(open_records(paths, image_shape))
+
+
+def in_memory(source: RecordSource) -> ArraySource:
+    """The same examples, their images read now.
+
+    Raises:
+        ValueError: As `RecordSource.gather`.
+    """
     images = source.gather(np.arange(len(source)))["image"]
     return ArraySource(images, source.labels, source.bias, source.paths)
 
 
-def _open(path: Path) -> grain.sources.ArrayRecordDataSource:
+def _open(path: Path) -> ArrayRecordReader:
     if not path.exists():
         raise FileNotFoundError(f"there is no shard {path}.")
-    try:
-        return grain.sources.ArrayRecordDataSource([str(path)])
-    except RuntimeError as error:
-        raise ValueError(f"{path} is not a whole ArrayRecord file ({_reason(error)}).") from None
+    reader = ArrayRecordReader(str(path))
+    if not reader.ok():  # opening does not raise, closing does
+        try:
+            reader.close()
+            reason = "it ends too early"
+        except RuntimeError as error:
+            reason = _reason(error)
+        raise ValueError(f"{path} is not a whole ArrayRecord file ({reason}).")
+    return reader
 
 
 def _reason(error: Exception) -> str:
-    return str(error).split(";")[0] or "it ends too early"
+    return str(error).split(";")[0]

@@ -5,11 +5,12 @@ position in its source; per-sample tables (scores, pseudo-groups) are joined by 
 so that bias == label means aligned with the class and anything else conflicting; -1 is unknown.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 Example = dict[str, np.ndarray]
 
@@ -127,6 +128,11 @@ class Dataset:
         class_names: Name of every label.
         bias_names: Name of every bias value; empty where no bias is annotated.
         notes: Sentences for the log, on how the splits were made.
+        bias_attributes: Where the bias has several attributes, for each the class that every bias
+            value goes with in it; an image is aligned with an attribute where that is its label.
+        published_counts: What `counts` should give, split by split, where this is a published set;
+            only the keys that are known. "train+validation" is of both together.
+        fingerprint: Hash of what is in the splits, but for the pixels; "" until it is loaded.
     """
 
     name: str
@@ -136,6 +142,9 @@ class Dataset:
     class_names: tuple[str, ...]
     bias_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    bias_attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    fingerprint: str = ""
 
     @property
     def splits(self) -> dict[str, Source]:
@@ -186,6 +195,48 @@ def describe(dataset: Dataset) -> tuple[str, ...]:
             text += f", {count['unknown']:,} without a bias label"
         sentences.append(text + ".")
     return tuple(sentences)
+
+
+def count_mismatches(dataset: Dataset) -> tuple[str, ...]:
+    """One sentence for every count that differs from the published one; it shows both.
+
+    A published count is of "total", "aligned", "conflicting" or of a class, by its name.
+    """
+    table = counts(dataset)
+    sentences = []
+    for splits, published in dataset.published_counts.items():
+        for what, expected in published.items():
+            found = sum(
+                table[split]["per_class"].get(what, table[split].get(what, 0))
+                for split in splits.split("+")
+            )
+            if found != expected:
+                sentences.append(
+                    f"{dataset.name} {splits}: {what} is {found:,}, the published set has"
+                    f" {expected:,}."
+                )
+    return tuple(sentences)
+
+
+def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [M] without a seeded share of every class, and [N - M] that share, shuffled.
+
+    Args:
+        labels: int [N].
+        share: Between 0 and 1, exclusive.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: A class has fewer than two examples, or the share leaves a part without one of
+            every class.
+    """
+    try:
+        rest, part = train_test_split(
+            np.arange(len(labels)), test_size=share, stratify=labels, random_state=seed
+        )
+    except ValueError as error:
+        raise ValueError(f"a share of {share} of {len(labels)} images: {error}") from None
+    return rest, part
 
 
 def check_dataset(dataset: Dataset) -> None:

@@ -1,0 +1,98 @@
+"""A data set as files: which image files, labels and biases each split has, before any is decoded.
+
+A recipe reads a folder's layout into a `Listing`; `prepare.py` decodes a listing into a `Dataset`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ddb_jax.data.source import stratified_split
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The image files of one split.
+
+    Attributes:
+        paths: Relative to the listing's root, with forward slashes; the order is the index.
+        labels: int32 [N].
+        bias: int32 [N], -1 where unknown.
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    bias: np.ndarray
+
+    def select(self, positions: np.ndarray) -> "Files":
+        """The files at these positions."""
+        paths = tuple(self.paths[int(i)] for i in positions)
+        return Files(paths, self.labels[positions], self.bias[positions])
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A data set whose images are still files; the fields are those of `Dataset`.
+
+    Attributes:
+        name: Name of the data set.
+        root: Folder that the paths are relative to.
+        splits: "train", and "validation" and "test" where the layout has them.
+        class_names: Name of every label.
+        bias_names: Name of every bias value; empty where no bias is annotated.
+        notes: Sentences for the log.
+        bias_attributes: See `Dataset`.
+        published_counts: See `Dataset`.
+    """
+
+    name: str
+    root: Path
+    splits: Mapping[str, Files]
+    class_names: tuple[str, ...]
+    bias_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    bias_attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def complete_splits(
+    listing: Listing, validation_share: float, test_share: float, seed: int
+) -> Listing:
+    """The listing with the splits it lacks taken from train: seeded, stratified by class, noted.
+
+    Args:
+        listing: Has a train split.
+        validation_share: Share of train (what a missing test split has left of it).
+        test_share: Share of train.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: A class is too small to be divided.
+    """
+    splits, notes = dict(listing.splits), list(listing.notes)
+    drawn = "train"
+    for split, share in (("test", test_share), ("validation", validation_share)):
+        if split in splits:
+            continue
+        train = splits["train"]
+        try:
+            rest, part = stratified_split(train.labels, share, seed)
+        except ValueError as error:
+            raise ValueError(f"{listing.name} brings no {split} split, and {error}") from None
+        splits["train"], splits[split] = train.select(np.sort(rest)), train.select(np.sort(part))
+        drawn = f"{drawn}+{split}"
+        notes.append(
+            f"{listing.name} brings no {split} split: {len(part):,} of the {len(train.paths):,}"
+            f" training images, a share of {share:g} of every class, were drawn with seed {seed}."
+        )
+    published = {
+        drawn if split == "train" else split: table
+        for split, table in listing.published_counts.items()
+    }
+    return replace(listing, splits=splits, notes=tuple(notes), published_counts=published)
