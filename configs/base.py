@@ -24,9 +24,16 @@ def get_config(preset: str = "") -> ConfigDict:
 
     c.data = ConfigDict()
     c.data.name = ""  # see ddb_jax/data/datasets.py
-    c.data.image_size = 64  # side in pixels
+    c.data.root = ""  # folder, or CSV file, of the original images
     c.data.seed = 0  # of splits and of generated colours; not changed by `seeds`
     c.data.validation_share = 0.1  # of train, where the set brings no validation split
+    c.data.test_share = 0.2  # of train, where the set brings no test split
+    # Image files are brought to squares: "squash" scales both sides, "center_crop" the shorter one
+    # and cuts off the ends of the longer; "none" takes only images that have the size.
+    c.data.resize = "squash"
+    c.data.max_broken = 0  # images that may be left out because they cannot be read
+    c.data.cache = ""  # folder of the decoded images; "" is ddb_jax in the user's cache folder
+    c.data.num_threads = 0  # that decode; 0 is one per core
 
     c.unet = ConfigDict()
     c.unet.channels = 128
@@ -42,6 +49,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.unet.dtype = "float32"  # of the computation, or "bfloat16"; parameters stay float32
 
     c.diffusion = ConfigDict()
+    c.diffusion.image_size = 64  # side in pixels of what it learns and draws
     c.diffusion.num_timesteps = 1000
     c.diffusion.noise_schedule = "linear"  # or "cosine"
     c.diffusion.beta_start = 1e-4  # linear only
@@ -85,6 +93,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.measure_synthesis.probe_steps = 300  # of the probe of the aligned share; 0 is off
 
     c.amplifier = classifier_section()
+    c.amplifier.image_size = 0  # it sees real and synthetic images at the generator's size
     c.amplifier.train_on = "synthetic"  # "real" is the ablation
     c.amplifier.compare = False  # also train it on the other source, for the report
     c.amplifier.loss = "cross_entropy"  # or "generalized_cross_entropy"
@@ -102,6 +111,9 @@ def get_config(preset: str = "") -> ConfigDict:
     c.pseudo_groups.gamma = 3.0
 
     c.classifier = classifier_section()
+    # Side of the prepared images, of which training crops a random part and evaluation the central
+    # one; 0 is image_size.
+    c.classifier.source_size = 0
     # Chooses the step whose weights are kept, see ddb_jax/evaluation/selection.py.
     c.classifier.selection = "worst_pseudo_group"
     c.classifier.oracle_selection = "worst_true_group"  # for methods that use bias labels
@@ -121,18 +133,30 @@ def get_config(preset: str = "") -> ConfigDict:
     c.relative_difficulty.ema = 0.0
     c.relative_difficulty.class_normalize = False
     c.relative_difficulty.normalize_weights = False
+
+    c.bias_balance = ConfigDict()  # bias_bal+ddb and bias_bal
+    c.bias_balance.smoothing = 1.0  # added to the count of every pair of class and bias
+    c.bias_balance.strength = 1.0  # factor of the shift of the logits; 0 is plain training
     return apply_preset(c, preset, {})
 
 
 def classifier_section() -> ConfigDict:
     """A classifier and how it is trained."""
     c = ConfigDict()
-    c.network = "resnet18"  # see ddb_jax/models/resnet.py
-    c.width = 64  # channels of the first stage
+    c.network = "resnet18"  # see ddb_jax/models/classifiers.py
+    c.width = 64  # channels of the first stage; hidden units of the mlp
     c.stem = "imagenet"  # or "cifar"
     c.norm = "batch"  # or "group"
     c.dtype = "float32"
-    c.max_shift = 0  # random shifts of up to so many pixels
+    c.weights = ""  # .pth, .safetensors or .npz file with torchvision's names; "" is from scratch
+    # "head" trains the last layer alone, the rest runs as in evaluation. "head_batch_stats" keeps
+    # BatchNorm on the batch's statistics, as LfF's code does on CelebA.
+    c.trainable = "all"
+    c.backbone_lr_scale = 1.0  # the layers before the head take this times learning_rate
+    c.image_size = 64  # side that the network sees; smaller images are enlarged; 0 is theirs
+    c.normalization = "symmetric"  # "imagenet" for ImageNet weights; "cifar"; "unit" is x / 255
+    c.max_shift = 0  # random crops after padding by so many pixels
+    c.random_resized_crop = 0.0  # least share of the area that a random crop has; 0 is off
     c.flip = True
     c.batch_size = 128
     c.num_steps = 5_000
@@ -146,6 +170,45 @@ def classifier_section() -> ConfigDict:
     c.log_every = 100
     c.checkpoint_every = 1_000
     return c
+
+
+def from_imagenet(c: ConfigDict, network: str, weights: str) -> None:
+    """A classifier section that starts from ImageNet weights and sees 224 pixels."""
+    c.network = network
+    c.weights = weights
+    c.image_size = 224
+    c.normalization = "imagenet"
+
+
+def smoke(c: ConfigDict) -> None:
+    """Every stage in a few minutes on two cores, with the set's own images."""
+    c.name += "_smoke"
+    c.unet.channels = 16
+    c.unet.channel_mults = (1, 2, 2)
+    c.unet.num_res_blocks = 1
+    c.unet.attention_resolutions = (8,)
+    c.diffusion.image_size = 32
+    c.diffusion.num_steps = 100
+    c.diffusion.warmup_steps = 10
+    c.diffusion.log_every = 10
+    c.diffusion.checkpoint_every = 50
+    c.synthesis.images_per_class = 20
+    c.synthesis.num_steps = 5
+    c.synthesis.batch_size = 40
+    c.synthesis.shard_size = 40
+    c.measure_synthesis.probe_steps = 10
+    c.amplifier.image_size = 0
+    c.classifier.image_size = 64
+    c.classifier.source_size = 0
+    for section in (c.amplifier, c.classifier):
+        section.network = "resnet8"
+        section.width = 16
+        section.weights = ""
+        section.num_steps = 30
+        section.batch_size = 32
+        section.log_every = 10
+        section.checkpoint_every = 10
+    c.classifier.evaluate_every = 15
 
 
 def apply_preset(

@@ -20,7 +20,6 @@ def get_config(preset: str = "") -> ConfigDict:
     c.name = "digits"
 
     c.data.name = "digits"
-    c.data.image_size = 16
     c.data.aligned_share = 0.95  # of train and validation; 0.1 is no bias
     c.data.colour_jitter = 0.03  # deviation per channel, of 1
     c.data.validation_share = 0.2
@@ -34,6 +33,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.unet.downsample = "conv"
     c.unet.upsample = "nearest"
 
+    c.diffusion.image_size = 16
     # With eps prediction the same network learns the colours of its classes far more slowly.
     c.diffusion.prediction = "v"
     c.diffusion.min_snr_gamma = 5.0
@@ -48,6 +48,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.synthesis.num_steps = 10
     c.synthesis.shard_size = 200
 
+    c.classifier.image_size = 16
     for section in (c.amplifier, c.classifier):
         section.network = "resnet8"
         section.width = 16

@@ -12,13 +12,16 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ddb_jax.data.datasets import DATASETS
+from ddb_jax.data.decode import RESIZES
+from ddb_jax.data.preprocessing import NORMALIZATIONS
 from ddb_jax.debias.method import SAMPLINGS
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.debias.pseudo_groups import RULES as PSEUDO_GROUP_RULES
 from ddb_jax.diffusion.noise_schedule import SCHEDULES
 from ddb_jax.diffusion.samplers import SAMPLERS, SPACINGS, VARIANCES
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
-from ddb_jax.models.resnet import RESNETS
+from ddb_jax.models.classifiers import NETWORKS
+from ddb_jax.models.pretrained import PRETRAINED
 from ddb_jax.stages.generator import build_sampler_table
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.mesh import indivisible_batches
@@ -30,6 +33,7 @@ LOSSES = ("cross_entropy", "generalized_cross_entropy")
 
 CHOICES: dict[str, Iterable[str]] = {
     "data.name": DATASETS,
+    "data.resize": RESIZES,
     "evaluation.group_by": ("conflicting", "bias"),
     "unet.downsample": ("paper", "conv"),
     "unet.upsample": ("paper", "nearest"),
@@ -37,7 +41,7 @@ CHOICES: dict[str, Iterable[str]] = {
     "diffusion.noise_schedule": SCHEDULES,
     "diffusion.prediction": ("eps", "v"),
     "diffusion.label_dropout_unit": ("example", "batch"),
-    "diffusion.normalization": ("symmetric", "imagenet"),
+    "diffusion.normalization": NORMALIZATIONS,
     "diffusion.optimizer": OPTIMIZERS,
     "diffusion.lr_schedule": LR_SCHEDULES,
     "synthesis.sampler": SAMPLERS,
@@ -52,22 +56,26 @@ CHOICES: dict[str, Iterable[str]] = {
 }
 for _section in ("amplifier", "classifier"):
     CHOICES |= {
-        f"{_section}.network": RESNETS,
+        f"{_section}.network": NETWORKS,
         f"{_section}.stem": ("imagenet", "cifar"),
         f"{_section}.norm": NORMS,
         f"{_section}.dtype": DTYPES,
         f"{_section}.optimizer": OPTIMIZERS,
         f"{_section}.lr_schedule": LR_SCHEDULES,
+        f"{_section}.normalization": NORMALIZATIONS,
+        f"{_section}.trainable": ("all", "head", "head_batch_stats"),
     }
 
 # Field patterns and the range that a number in them must lie in.
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    r".*\.(aligned_share|validation_share|test_share|label_dropout|label_smoothing|dropout)": (
+    r".*\.(aligned_share|validation_share|test_share|label_dropout|label_smoothing|dropout"
+    r"|random_resized_crop|conflicting_share)": (
         lambda x: 0 <= x <= 1, "between 0 and 1"
     ),
-    r".*\.(num_steps|batch_size|image_size|width|channels|num_timesteps|num_res_blocks|num_heads"
+    r".*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
     r"|images_per_class|shard_size|learning_rate)": (lambda x: x > 0, "greater than 0"),
     r"num_devices|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
+    r"|image_size|source_size|backbone_lr_scale|max_broken|num_threads"
     r"|probe_steps|min_snr_gamma|step_size|adjustment|colour_jitter|guidance_scale|eta)": (
         lambda x: x >= 0, "at least 0"
     ),
@@ -184,10 +192,14 @@ def check_config(config: ConfigDict) -> None:
             f"config.unet.channels is {config.unet.channels}, it must be a multiple of twice"
             f" config.unet.num_heads, {config.unet.num_heads}"
         )
-    factor = 2 ** (len(config.unet.channel_mults) - 1)
-    if config.data.image_size % factor:
+    if config.diffusion.image_size < 1 or config.classifier.image_size < 1:
         problems.append(
-            f"config.data.image_size is {config.data.image_size}, which the UNet's"
+            "config.diffusion.image_size and config.classifier.image_size must be above 0"
+        )
+    factor = 2 ** (len(config.unet.channel_mults) - 1)
+    if config.diffusion.image_size % factor:
+        problems.append(
+            f"config.diffusion.image_size is {config.diffusion.image_size}, which the UNet's"
             f" {len(config.unet.channel_mults)} levels do not divide; take a multiple of {factor}"
         )
     if not problems:
@@ -195,6 +207,7 @@ def check_config(config: ConfigDict) -> None:
             build_sampler_table(config)
         except ValueError as error:
             problems.append(f"config.synthesis: {error}")
+    problems += _missing_weights(config)
     if config.num_devices > jax.device_count():
         problems.append(
             f"config.num_devices is {config.num_devices}, but only {jax.device_count()} devices"
@@ -207,6 +220,25 @@ def check_config(config: ConfigDict) -> None:
         problems += indivisible_batches(batch_sizes, num_devices)
     if problems:
         raise UserError("; ".join(problems) + ".")
+
+
+def _missing_weights(config: ConfigDict) -> list[str]:
+    """Sentences for files of weights that are named and not there."""
+    problems = []
+    for name in ("amplifier", "classifier"):
+        section = config[name]
+        if (
+            section.weights
+            and section.network in PRETRAINED
+            and not Path(section.weights).is_file()
+        ):
+            problems.append(
+                f"config.{name}.weights is {section.weights}, and there is no such file: get it by"
+                f" `python -m ddb_jax.data.download {section.network}` (torchvision's"
+                f" {PRETRAINED[section.network].url}), or train from scratch with"
+                f" --config.{name}.weights="
+            )
+    return problems
 
 
 def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ddb_jax.cost import describe_costs, estimate_costs
 from ddb_jax.data.datasets import load_dataset
-from ddb_jax.data.source import Dataset, describe
+from ddb_jax.data.source import Dataset, count_mismatches, describe
 from ddb_jax.plan import Task, flatten, plan, records, requirements
 from ddb_jax.stages import (
     evaluate,
@@ -84,13 +85,11 @@ def run(
             of `only` lacks its inputs; the work directory is in use or cannot be written to.
         Interrupted: `stop` was set; what was done is saved.
     """
-    try:
-        dataset = load_dataset(config.data)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    datasets = _load_datasets(config, stop)
+    dataset = datasets["classifier"]
     _refuse_oracles(config, dataset)
     tasks = plan(config, dataset.bias_known)
-    expected = records(config, tasks)
+    expected = records(config, tasks, {n: part.fingerprint for n, part in datasets.items()})
     chosen = _choose(tasks, only)
     if dry_run:
         for task in tasks:
@@ -103,10 +102,16 @@ def run(
         write_json(workdir / "config.json", config.to_dict())
         for note in (*dataset.notes, *describe(dataset)):
             log.info(note)
+        for mismatch in count_mismatches(dataset):
+            log.warning("warning: %s", mismatch)
         mesh = make_mesh(config.num_devices)
+        ahead = [t for t in chosen if _status(workdir / t.name, expected[t.name], True) != "done"]
+        costs = estimate_costs(config, ahead, dataset, datasets["generator"])
+        if costs:
+            log.info(describe_costs(costs, mesh))
         begin = time.perf_counter()
         for task in chosen:
-            _run_task(task, config, dataset, workdir, expected, mesh, stop)
+            _run_task(task, config, datasets, workdir, expected, mesh, stop)
         log.info("finished in %s", duration(time.perf_counter() - begin))
         report_folder = workdir / "report"
         if work_directory.is_done(report_folder, expected["report"]["fingerprint"]):
@@ -117,10 +122,26 @@ def run(
             log.info("report: %s", workdir / "report.html")
 
 
+def _load_datasets(config: ConfigDict, stop: StopFlag) -> dict[str, Dataset]:
+    """The data set at the size that classifiers see and at the size that the generator draws."""
+    classifier = config.classifier
+    sizes = {
+        "generator": config.diffusion.image_size,
+        "classifier": classifier.source_size or classifier.image_size,
+    }
+    loaded = {}
+    try:
+        for size in dict.fromkeys(sizes.values()):
+            loaded[size] = load_dataset(config.data, size, stop)
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error
+    return {name: loaded[size] for name, size in sizes.items()}
+
+
 def _run_task(
     task: Task,
     config: ConfigDict,
-    dataset: Dataset,
+    datasets: dict[str, Dataset],
     workdir: Path,
     expected: dict[str, dict[str, Any]],
     mesh: jax.sharding.Mesh,
@@ -137,7 +158,8 @@ def _run_task(
     partial = work_directory.open_stage(folder, record)
     context = Context(
         config=config,
-        dataset=dataset,
+        dataset=datasets["classifier"],
+        generator_dataset=datasets["generator"],
         mesh=mesh,
         stop=stop,
         name=task.name,
@@ -202,7 +224,9 @@ def _refuse_changed(
             continue
         if previous["fingerprint"] != record["fingerprint"]:
             changed.append(task.name)
-            before, now = flatten(previous["config"]), flatten(record["config"])
+            before, now = (
+                {"data": r.get("data"), **flatten(r["config"])} for r in (previous, record)
+            )
             differing += [
                 f"{field} was {before.get(field)!r} and is {now.get(field)!r}"
                 for field in sorted(before.keys() | now.keys())

@@ -1,6 +1,8 @@
 """The plan of a run: which tasks a config needs, in which order, and what each depends on."""
 
+import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -18,7 +20,8 @@ class Task(NamedTuple):
         name: Its folder in the work directory.
         stage: Name of the stage.
         seed: Seeds its draws.
-        sections: The config fields and sections that it reads.
+        data: Which of the data set's two sizes it reads, "generator" or "classifier".
+        sections: The config sections and fields that it reads.
         inputs: What it calls the tasks it reads from, and their names.
         options: Handed to the stage.
     """
@@ -26,6 +29,7 @@ class Task(NamedTuple):
     name: str
     stage: str
     seed: int
+    data: str
     sections: tuple[str, ...]
     inputs: dict[str, str]
     options: dict[str, Any]
@@ -46,10 +50,11 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
         sections: tuple[str, ...],
         inputs: dict[str, str] | None = None,
         variant: str = "",
+        data: str = "generator",
         **options: Any,
     ) -> str:
         name = f"seed_{seed}/{stage}" + (f"/{variant}" if variant else "")
-        tasks.setdefault(name, Task(name, stage, seed, sections, inputs or {}, options))
+        tasks.setdefault(name, Task(name, stage, seed, data, sections, inputs or {}, options))
         return name
 
     def add_synthesis(seed: int) -> str:
@@ -66,14 +71,14 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             add(
                 "measure_synthesis",
                 seed,
-                ("data", "measure_synthesis", "classifier"),
+                ("data", "diffusion.image_size", "measure_synthesis", "amplifier"),
                 {"synthesize": synthesis},
             )
         return synthesis
 
     def add_scores(seed: int, train_on: str) -> str:
         inputs = {"synthesize": add_synthesis(seed)} if train_on == "synthetic" else {}
-        sections = ("data", "amplifier")
+        sections = ("data", "diffusion.image_size", "amplifier")
         amplifier = add("train_amplifier", seed, sections, inputs, train_on, train_on=train_on)
         inputs = {"train_amplifier": amplifier}
         return add("score", seed, (*sections, "pseudo_groups"), inputs, train_on)
@@ -97,14 +102,16 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
                 sections,
                 {"score": scores} if needed[method] else {},
                 method,
+                data="classifier",
                 method=method,
             )
             sections = ("data", "classifier", "evaluation")
-            add("evaluate", seed, sections, {"train_classifier": trained}, method, method=method)
+            inputs = {"train_classifier": trained}
+            add("evaluate", seed, sections, inputs, method, data="classifier", method=method)
     # The report reads every other task.
     sections = tuple(config.keys())
     tasks["report"] = Task(
-        "report", "report", config.seeds[0], sections, {name: name for name in tasks}, {}
+        "report", "report", config.seeds[0], "generator", sections, {n: n for n in tasks}, {}
     )
     return list(tasks.values())
 
@@ -119,8 +126,16 @@ def _needs_scores(config: ConfigDict, method: str) -> bool:
     return bool(requirements(config, method) & {"amplifier_scores", "pseudo_groups"})
 
 
-def records(config: ConfigDict, tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
-    """For each task what its result depends on, with the fingerprint of it all."""
+def records(
+    config: ConfigDict, tasks: Iterable[Task], data_hashes: dict[str, str]
+) -> dict[str, dict[str, Any]]:
+    """For each task what its result depends on, with the fingerprint of it all.
+
+    Args:
+        config: The resolved config.
+        tasks: In the order of `plan`.
+        data_hashes: Fingerprint of the data set at each of its sizes.
+    """
     resolved = config.to_dict()
     result: dict[str, dict[str, Any]] = {}
     for task in tasks:
@@ -128,19 +143,36 @@ def records(config: ConfigDict, tasks: Iterable[Task]) -> dict[str, dict[str, An
             "stage": task.stage,
             "seed": task.seed,
             "options": task.options,
-            "config": {section: _essential(resolved[section]) for section in task.sections},
+            "data": data_hashes[task.data],
+            "config": {section: _essential(_get(resolved, section)) for section in task.sections},
             "inputs": {key: result[name]["fingerprint"] for key, name in task.inputs.items()},
         }
         result[task.name] = {**record, "fingerprint": fingerprint(record)}
     return result
 
 
+# Fields that cannot change a result, that choose the task itself, or for whose effect the hash of
+# the data stands.
+INESSENTIAL = (
+    "log_every", "checkpoint_every", "train_on", "compare", "root", "cache", "num_threads",
+    "max_broken",
+)  # fmt: skip
+
+
 def _essential(section: Any) -> Any:
-    """A section without the fields that cannot change a result, or that choose the task itself."""
+    """A section without the inessential fields; a file of weights stands for its content."""
     if not isinstance(section, dict):
         return section
-    inessential = ("log_every", "checkpoint_every", "train_on", "compare")
-    return {name: value for name, value in section.items() if name not in inessential}
+    kept = {name: value for name, value in section.items() if name not in INESSENTIAL}
+    if kept.get("weights"):
+        kept["weights"] = hashlib.sha256(Path(kept["weights"]).read_bytes()).hexdigest()[:16]
+    return kept
+
+
+def _get(tree: dict[str, Any], name: str) -> Any:
+    for part in name.split("."):
+        tree = tree[part]
+    return tree
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,8 @@ def tiny_config() -> ConfigDict:
     """Every stage of the digits run at its smallest, on one device."""
     c = digits.get_config("smoke")
     c.num_devices = 1
-    c.data.image_size = 8
+    c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
+    c.diffusion.image_size = c.classifier.image_size = 8
     c.unet.channel_mults = (1, 2)
     c.diffusion.num_steps = 8
     c.diffusion.checkpoint_every = 3

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from ddb_jax.evaluation.metrics import evaluate_predictions, wilson_interval
+from ddb_jax.evaluation.metrics import (
+    attribute_gaps,
+    evaluate_predictions,
+    train_weighted_accuracy,
+    wilson_interval,
+)
 
 # (label, bias, images, correct); the smallest group, class 1 on bias 0, is not the worst.
 CELLS = [(0, 0, 10, 9), (0, 1, 5, 2), (1, 0, 2, 1), (1, 1, 8, 8)]
@@ -121,3 +126,38 @@ def test_bad_input_is_refused(labels, bias, options, message):
     labels = np.array(labels, int)
     with pytest.raises(ValueError, match=message):
         evaluate_predictions(labels, labels, np.array(bias, int), num_classes=2, **options)
+
+
+def test_train_weighted_accuracy_by_hand():
+    labels, predicted, bias = _expand(CELLS)
+    # Training: 90 of (0, 0), 10 of (0, 1), none of (1, 0), 100 of (1, 1).
+    train_labels = np.repeat([0, 0, 1], [90, 10, 100])
+    train_bias = np.repeat([0, 1, 1], [90, 10, 100])
+    found = train_weighted_accuracy(labels, predicted == labels, bias, train_labels, train_bias)
+    assert found == pytest.approx((90 * 0.9 + 10 * 0.4 + 100 * 1.0) / 200)
+    unknown = np.full_like(train_bias, -1)
+    assert train_weighted_accuracy(labels, predicted == labels, bias, train_labels, unknown) is None
+
+
+def test_gaps_of_two_attributes_by_hand():
+    # Bias 0 and 1 are both attributes urban, both country; 2 is background urban with a country
+    # object, 3 the other way round. Class 0 is urban.
+    attributes = {"background": (0, 1, 0, 1), "object": (0, 1, 1, 0)}
+    cells = [  # label, bias, images, correct
+        (0, 0, 10, 10), (1, 1, 10, 8),  # nothing conflicts
+        (0, 3, 4, 2), (1, 2, 4, 1),  # the background does
+        (0, 2, 5, 4), (1, 3, 5, 2),  # the object does
+        (0, 1, 2, 0), (1, 0, 2, 1),  # both do
+    ]  # fmt: skip
+    labels, predicted, bias = _expand(cells)
+    found = attribute_gaps(labels, predicted == labels, bias, attributes, reference=0.9)
+    assert found == pytest.approx(
+        {
+            "background_conflicting_accuracy": 3 / 8,
+            "background_gap": 0.9 - 3 / 8,
+            "object_conflicting_accuracy": 6 / 10,
+            "object_gap": 0.9 - 6 / 10,
+            "background_and_object_conflicting_accuracy": 1 / 4,
+            "background_and_object_gap": 0.9 - 1 / 4,
+        }
+    )

@@ -123,8 +123,8 @@ def test_unsupervised_methods_never_see_the_bias(tiny_config, finished, tmp_path
     """All bias labels gone: the same amplifier, pseudo-groups and classifiers, bit for bit."""
     reference = finished(tiny_config)
     load = pipeline.load_dataset
-    monkeypatch.setattr(pipeline, "load_dataset", lambda settings: without_bias(load(settings)))
-    tiny_config.methods = ("erm", "ddb_i", "ddb_ii")
+    monkeypatch.setattr(pipeline, "load_dataset", lambda *a: without_bias(load(*a)))
+    tiny_config.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb")
     run(tiny_config, tmp_path)
     for method in tiny_config.methods:
         task = f"seed_0/train_classifier/{method}"

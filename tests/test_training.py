@@ -16,7 +16,7 @@ from ddb_jax.training.files import write_json
 from ddb_jax.training.fit import Schedule, fit
 from ddb_jax.training.mesh import make_mesh, replicated
 from ddb_jax.training.metric_writer import MetricWriter, read_metrics
-from ddb_jax.training.optimizer import make_optimizer, make_schedule
+from ddb_jax.training.optimizer import make_optimizer, make_schedule, scale_learning_rates
 from ddb_jax.training.progress import duration
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.stop import StopFlag
@@ -132,6 +132,30 @@ def test_sgd_and_clipping_by_hand():
     updates, _ = optimizer.update({"w": jnp.array([3.0, 4.0])}, optimizer.init(params), params)
     # Clipped to (0.6, 0.8), then decay adds 0.5 w, then times -0.1.
     np.testing.assert_allclose(updates["w"], [-0.1 * (0.6 + 1.5), -0.1 * (0.8 + 2.0)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_scaled_learning_rate_is_that_of_an_optimizer_of_its_own(name):
+    """Ten steps on two parameters, one at a tenth of the rate, against two optimisers."""
+    common = {"optimizer": name, "weight_decay": 0.1}
+    scales = scale_learning_rates({"head": 1.0, "body": 0.1, "frozen": 0.0}.get)
+    together = optax.chain(make_optimizer(settings(learning_rate=0.1, **common)), scales)
+    start = {part: {"w": jnp.array([1.0, -2.0])} for part in ("head", "body", "frozen")}
+    params, state = start, together.init(start)
+    alone = {"head": 0.1, "body": 0.01}
+    optimizers = {p: make_optimizer(settings(learning_rate=r, **common)) for p, r in alone.items()}
+    own = {part: start[part] for part in alone}
+    own_state = {part: optimizers[part].init(own[part]) for part in alone}
+    for step in range(10):
+        gradient = {"w": jnp.array([np.sin(step), np.cos(step)])}
+        updates, state = together.update(dict.fromkeys(start, gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        for part in alone:
+            updates, own_state[part] = optimizers[part].update(gradient, own_state[part], own[part])
+            own[part] = optax.apply_updates(own[part], updates)
+    for part in alone:
+        np.testing.assert_allclose(params[part]["w"], own[part]["w"], rtol=1e-5)
+    np.testing.assert_array_equal(params["frozen"]["w"], start["frozen"]["w"])
 
 
 def test_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):

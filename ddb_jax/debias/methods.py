@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ddb_jax.debias import erm, group_dro, relative_difficulty
+from ddb_jax.debias import bias_balance, erm, group_dro, relative_difficulty
 from ddb_jax.debias.method import Method, TrainingSet
 
 
@@ -43,6 +43,19 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "ddb_ii": MethodEntry(
         "DDB-II", "amplifier_scores", relative_difficulty.make, "relative_difficulty"
+    ),
+    "bias_bal+ddb": MethodEntry(
+        "BiasBal on the amplifier's predictions",
+        "amplifier_scores",
+        bias_balance.make,
+        "bias_balance",
+    ),
+    "bias_bal": MethodEntry(
+        "BiasBal (true bias)",
+        "true_groups",
+        bias_balance.make,
+        "bias_balance",
+        uses_bias_labels=True,
     ),
     "group_dro": MethodEntry(
         "GroupDRO (true groups)",

@@ -1,6 +1,7 @@
 """Accuracies of a classifier: over all images, by class, by group of class and bias."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,75 @@ def evaluate_predictions(
         "conflicting_accuracy": _mean_or_none(correct[~aligned]),
         "groups": groups,
     }
+
+
+def train_weighted_accuracy(
+    labels: np.ndarray,
+    correct: np.ndarray,
+    bias: np.ndarray,
+    train_labels: np.ndarray,
+    train_bias: np.ndarray,
+) -> float | None:
+    """Accuracy of the groups class x bias, weighted by their shares of the training images.
+
+    The average that Waterbirds is reported with (Sagawa et al., arXiv 1911.08731), and the
+    in-distribution accuracy of UrbanCars (Li et al., arXiv 2212.04825). Groups without a test image
+    are left out.
+
+    Args:
+        labels: int [N] of the test images.
+        correct: bool [N].
+        bias: int [N].
+        train_labels: int [M].
+        train_bias: int [M].
+
+    Returns:
+        In 0..1; None where a bias is unknown (-1) or no group occurs in both.
+    """
+    if np.any(bias < 0) or np.any(train_bias < 0):
+        return None
+    total, weight = 0.0, 0
+    for label, value in {*zip(labels.tolist(), bias.tolist(), strict=True)}:
+        count = int(np.sum((train_labels == label) & (train_bias == value)))
+        total += count * float(correct[(labels == label) & (bias == value)].mean())
+        weight += count
+    return total / weight if weight else None
+
+
+def attribute_gaps(
+    labels: np.ndarray,
+    correct: np.ndarray,
+    bias: np.ndarray,
+    bias_attributes: Mapping[str, Sequence[int]],
+    reference: float,
+) -> dict[str, float]:
+    """How much accuracy is lost where some bias attributes conflict and the others are aligned.
+
+    The gaps of UrbanCars (Li et al., arXiv 2212.04825), with the sign that its tables print.
+
+    Args:
+        labels: int [N].
+        correct: bool [N].
+        bias: int [N], at least 0.
+        bias_attributes: For every attribute the class that each bias value goes with in it.
+        reference: The in-distribution accuracy, which the gaps are measured from.
+
+    Returns:
+        For every set of attributes, their names joined by "_and_", "<set>_conflicting_accuracy"
+        and "<set>_gap", which is the reference minus it; sets without an image are left out.
+    """
+    names = list(bias_attributes)
+    conflicts = np.array([np.array(bias_attributes[name])[bias] != labels for name in names])
+    result = {}
+    for size in range(1, len(names) + 1):
+        for chosen in itertools.combinations(range(len(names)), size):
+            member = np.all(conflicts == np.isin(np.arange(len(names)), chosen)[:, None], axis=0)
+            if member.any():
+                key = "_and_".join(names[i] for i in chosen)
+                accuracy = float(correct[member].mean())
+                result[f"{key}_conflicting_accuracy"] = accuracy
+                result[f"{key}_gap"] = reference - accuracy
+    return result
 
 
 def _mean_or_none(values: np.ndarray) -> float | None:

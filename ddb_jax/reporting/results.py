@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 RESULT_COLUMNS = ("dataset", "method", "seed", "selection", "metric", "value")
+# What the table shows, of those that the data set has; and every gap.
 TABLE_METRICS = (
     "average_accuracy",
+    "train_weighted_accuracy",
     "unbiased_accuracy",
+    "worst_class_accuracy",
     "worst_group_accuracy",
     "aligned_accuracy",
     "conflicting_accuracy",
@@ -23,6 +26,11 @@ GLOSSARY = {
     "worst_class_accuracy": "The lowest accuracy of any class.",
     "aligned_accuracy": "Accuracy on the test images whose bias attribute agrees with the class.",
     "conflicting_accuracy": "Accuracy on the test images whose bias attribute does not agree.",
+    "train_weighted_accuracy": "Accuracy of the test groups of class and bias, weighted by their"
+    " shares of the training images: the accuracy on a test set as biased as the training set.",
+    "_conflicting_accuracy": "Of a named attribute: accuracy on the test images where it, and no"
+    " other, does not agree with the class.",
+    "_gap": "The train-weighted accuracy minus that: what is lost where the attribute conflicts.",
     "cross_entropy": "Mean cross-entropy on the test images, in nats.",
     "bias_auroc": "How well the amplifier's loss ranks truly conflicting training images above"
     " aligned ones: the chance that a random pair is in the right order.",
@@ -56,7 +64,28 @@ def results_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def summary(rows: Sequence[Row], metrics: Sequence[str] = TABLE_METRICS) -> list[dict[str, Any]]:
+def glossary(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Name and meaning of every metric that occurs in the rows, in the order of GLOSSARY.
+
+    An entry that begins with "_" is of every metric that ends so and has no entry of its own.
+    """
+    found = dict.fromkeys(row.metric for row in rows)
+    return [
+        (metric, meaning)
+        for name, meaning in GLOSSARY.items()
+        for metric in found
+        if metric == name or (name[0] == "_" and metric.endswith(name) and metric not in GLOSSARY)
+    ]
+
+
+def table_metrics(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The metrics of the table, in its order: TABLE_METRICS that occur in the rows, then gaps."""
+    found = dict.fromkeys(row.metric for row in rows)
+    gaps = (metric for metric in found if metric.endswith("_gap"))
+    return (*(metric for metric in TABLE_METRICS if metric in found), *gaps)
+
+
+def summary(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Mean and standard deviation (n - 1) over the seeds, one entry a method, in order of rows.
 
     Returns:
@@ -88,13 +117,13 @@ def percent(value: tuple[float, float | None] | None) -> str:
     return f"{100 * mean:.1f}" + ("" if deviation is None else f" +- {100 * deviation:.1f}")
 
 
-def text_table(entries: Sequence[dict[str, Any]]) -> str:
+def text_table(entries: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str:
     """The summary as aligned plain text, in percent."""
-    header = ["method", *(m.removesuffix("_accuracy") for m in TABLE_METRICS), "selection", "seeds"]
+    header = ["method", *(m.removesuffix("_accuracy") for m in metrics), "selection", "seeds"]
     lines = [header] + [
         [
             entry["method"],
-            *(percent(entry.get(metric)) for metric in TABLE_METRICS),
+            *(percent(entry.get(metric)) for metric in metrics),
             entry["selection"],
             str(entry["seeds"]),
         ]

@@ -1,6 +1,8 @@
 """Classifiers as the stages use them: build, train with a debiasing method, save, predict."""
 
+import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,19 +13,23 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ddb_jax.data.input_pipeline import eval_batches, train_batches
-from ddb_jax.data.preprocessing import augment, normalize
+from ddb_jax.data.preprocessing import augment, to_input
 from ddb_jax.data.source import Source
 from ddb_jax.debias.method import Method
-from ddb_jax.models.resnet import make_resnet
+from ddb_jax.models.classifiers import make_classifier
+from ddb_jax.models.pretrained import load_pretrained
 from ddb_jax.stages.context import Context
 from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import abstract_like, load_weights, save_weights
 from ddb_jax.training.compilation import jit
+from ddb_jax.training.errors import UserError
 from ddb_jax.training.fit import Schedule, fit
 from ddb_jax.training.mesh import replicated, shard_batch
-from ddb_jax.training.optimizer import make_optimizer
+from ddb_jax.training.optimizer import make_optimizer, scale_learning_rates
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.train_state import TrainState
+
+log = logging.getLogger("ddb_jax")
 
 EVAL_BATCH_SIZE = 256
 
@@ -44,7 +50,7 @@ class Predictions(NamedTuple):
 
 def build_classifier(settings: ConfigDict, num_outputs: int) -> Any:
     """The network of a classifier section of the config."""
-    return make_resnet(
+    return make_classifier(
         settings.network,
         num_outputs,
         width=settings.width,
@@ -54,15 +60,25 @@ def build_classifier(settings: ConfigDict, num_outputs: int) -> Any:
     )
 
 
-def _init_variables(model: Any, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
-    return model.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False)
+def input_size(settings: ConfigDict, source: Source) -> int:
+    """Side of the images that the network sees."""
+    return settings.image_size or source.image_shape[0]
 
 
-def make_predict(model: Any, mesh: Mesh) -> Callable[[Mapping[str, Any], Source], Predictions]:
+def init_variables(model: Any, key: jax.Array, image_size: int) -> Any:
+    """Fresh parameters and batch statistics for images of that side; traceable."""
+    return model.init(key, jnp.zeros((1, image_size, image_size, 3), jnp.float32), train=False)
+
+
+def make_predict(
+    settings: ConfigDict, num_outputs: int, image_size: int, mesh: Mesh
+) -> Callable[[Mapping[str, Any], Source], Predictions]:
     """Prediction over a source, compiled once; the last batch is padded and cut again."""
+    model = build_classifier(settings, num_outputs)
 
     def predict_batch(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        logits, _ = model.apply(weights, normalize(batch["image"]), train=False)
+        x = to_input(batch["image"], image_size, settings.normalization)
+        logits, _ = model.apply(weights, x, train=False)
         log_p = jax.nn.log_softmax(logits)
         log_p_label = jnp.take_along_axis(log_p, batch["label"][:, None], axis=1)[:, 0]
         return jnp.argmax(logits, axis=1).astype(jnp.int32), jnp.exp(log_p_label), -log_p_label
@@ -80,6 +96,77 @@ def make_predict(model: Any, mesh: Mesh) -> Callable[[Mapping[str, Any], Source]
         return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     return predict
+
+
+def make_train_step(
+    settings: ConfigDict,
+    model: Any,
+    image_size: int,
+    *,
+    method: Method,
+    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array],
+    augment_key: jax.Array,
+) -> tuple[
+    optax.GradientTransformation,
+    Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]],
+]:
+    """The optimiser of a classifier section and the training step that uses it, not yet jitted.
+
+    Args:
+        settings: A classifier section of the config.
+        model: From `build_classifier`.
+        image_size: Side of the images that the network sees.
+        method: The debiasing method.
+        per_example_loss: (logits [B, K], labels [B]) -> [B].
+        augment_key: Key of the random transforms; a step folds its number into it.
+    """
+    optimizer, backbone_lr_scale = make_optimizer(settings), settings.backbone_lr_scale
+    if settings.trainable != "all":
+        backbone_lr_scale = 0.0
+    if backbone_lr_scale != 1.0:
+        scales = scale_learning_rates(lambda name: 1.0 if name == "head" else backbone_lr_scale)
+        optimizer = optax.chain(optimizer, scales)
+
+    def train_step(
+        state: TrainState, batch: dict[str, jax.Array]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(augment_key, state.step)
+        images = augment(
+            key,
+            batch["image"],
+            max_shift=settings.max_shift,
+            flip=settings.flip,
+            crop_size=image_size,
+            min_area=settings.random_resized_crop,
+        )
+        x = to_input(images, image_size, settings.normalization)
+
+        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+            if not backbone_lr_scale:  # no gradient is computed for what does not move
+                params = {**jax.lax.stop_gradient(params), "head": params["head"]}
+            variables = {"params": params}
+            if state.batch_stats:
+                variables["batch_stats"] = state.batch_stats
+            (logits, _), updates = model.apply(
+                variables, x, train=settings.trainable != "head", mutable=["batch_stats"]
+            )
+            adjusted = method.adjust_logits(logits, batch) if method.adjust_logits else logits
+            losses = per_example_loss(adjusted, batch["label"])
+            loss, method_state, metrics = method.loss(losses, state.method_state, batch)
+            right = jnp.mean(jnp.argmax(logits, axis=1) == batch["label"])
+            metrics = {"loss": loss, "train_accuracy": right, **metrics}
+            return loss, (updates.get("batch_stats", {}), method_state, metrics)
+
+        (_, (batch_stats, method_state, metrics)), gradients = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.params)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
+        state = train_state.apply_gradients(
+            state, gradients, optimizer, batch_stats=batch_stats, method_state=method_state
+        )
+        return state, metrics
+
+    return optimizer, train_step
 
 
 def train_classifier(
@@ -113,49 +200,28 @@ def train_classifier(
     Returns:
         The last state; its `selected` holds what was written, where validation chose.
     """
-    model = build_classifier(settings, num_outputs)
-    optimizer = make_optimizer(settings)
-    augment_key = stream(context.seed, f"{context.name}/augment")
+    model, size = build_classifier(settings, num_outputs), input_size(settings, source)
+    optimizer, train_step = make_train_step(
+        settings,
+        model,
+        size,
+        method=method,
+        per_example_loss=per_example_loss,
+        augment_key=stream(context.seed, f"{context.name}/augment"),
+    )
     num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
 
-    def init() -> TrainState:
+    def fresh_variables() -> Any:
         key = stream(context.seed, "train_classifier/init")  # every method starts alike
+        return init_variables(model, key, size)
+
+    def init(*pretrained: Any) -> TrainState:
+        variables = pretrained[0] if pretrained else fresh_variables()
         return train_state.create(
-            _init_variables(model, key, source.image_shape),
-            optimizer,
-            method_state=method.init_state(),
-            num_scores=num_scores,
+            variables, optimizer, method_state=method.init_state(), num_scores=num_scores
         )
 
-    def train_step(
-        state: TrainState, batch: dict[str, jax.Array]
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(augment_key, state.step)
-        images = augment(key, batch["image"], max_shift=settings.max_shift, flip=settings.flip)
-
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": params}
-            if state.batch_stats:
-                variables["batch_stats"] = state.batch_stats
-            (logits, _), updates = model.apply(
-                variables, normalize(images), train=True, mutable=["batch_stats"]
-            )
-            losses = per_example_loss(logits, batch["label"])
-            loss, method_state, metrics = method.loss(losses, state.method_state, batch)
-            right = jnp.mean(jnp.argmax(logits, axis=1) == batch["label"])
-            metrics = {"loss": loss, "train_accuracy": right, **metrics}
-            return loss, (updates.get("batch_stats", {}), method_state, metrics)
-
-        (_, (batch_stats, method_state, metrics)), gradients = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.params)
-        metrics["grad_norm"] = optax.tree.norm(gradients)
-        state = train_state.apply_gradients(
-            state, gradients, optimizer, batch_stats=batch_stats, method_state=method_state
-        )
-        return state, metrics
-
-    predict = make_predict(model, context.mesh)
+    predict = make_predict(settings, num_outputs, size, context.mesh)
 
     def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
         weights = {"params": state.params, "batch_stats": state.batch_stats}
@@ -196,6 +262,7 @@ def train_classifier(
         mesh=context.mesh,
         stop=context.stop,
         evaluate=evaluate if validation else None,
+        init_arguments=_pretrained(context, settings, fresh_variables),
     )
     kept = state.selected or {"params": state.params, "batch_stats": state.batch_stats}
     save_weights(
@@ -212,13 +279,31 @@ def _copy_selected(params: Any, batch_stats: Any, step: jax.Array, score: Any) -
     return {**copied, "score": jnp.asarray(score, jnp.float32)}
 
 
+def _pretrained(
+    context: Context, settings: ConfigDict, fresh_variables: Callable[[], Any]
+) -> tuple[Any, ...]:
+    """The variables that training starts from, where the config names a file of weights."""
+    if not settings.weights:
+        return ()
+    fresh = jax.device_get(jax.jit(fresh_variables)())
+    try:
+        variables, notes = load_pretrained(settings.network, fresh, Path(settings.weights))
+    except (OSError, ValueError) as error:
+        raise UserError(str(error)) from error
+    for note in notes:
+        log.info("%s: %s", context.name, note)
+    return (variables,)
+
+
 def load_classifier(
-    context: Context, settings: ConfigDict, num_outputs: int, folder: Any
+    context: Context, settings: ConfigDict, num_outputs: int, folder: Any, source: Source
 ) -> Callable[[Source], Predictions]:
-    """Prediction by the frozen classifier that `train_classifier` left in `folder`."""
-    model = build_classifier(settings, num_outputs)
-    shape = context.dataset.train.image_shape
-    abstract = jax.eval_shape(lambda: _init_variables(model, jax.random.key(0), shape))
+    """Prediction by the frozen classifier that `train_classifier` left in `folder`.
+
+    `source` is one of those it will predict over; all have the images' size in common.
+    """
+    model, size = build_classifier(settings, num_outputs), input_size(settings, source)
+    abstract = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), size))
     weights = load_weights(folder / "weights", abstract_like(abstract, replicated(context.mesh)))
-    predict = make_predict(model, context.mesh)
+    predict = make_predict(settings, num_outputs, size, context.mesh)
     return lambda source: predict(weights, source)

@@ -18,7 +18,8 @@ class Context:
 
     Attributes:
         config: The resolved config of the run.
-        dataset: The real images.
+        dataset: The real images, at the classifier's size.
+        generator_dataset: The same at the size that the diffusion model draws.
         mesh: The devices.
         stop: Set when the run was asked to stop.
         name: The stage's name, such as "seed_0/train_classifier/erm"; also its place in workdir.
@@ -30,6 +31,7 @@ class Context:
 
     config: ConfigDict
     dataset: Dataset
+    generator_dataset: Dataset
     mesh: Mesh
     stop: StopFlag
     name: str

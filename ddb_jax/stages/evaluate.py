@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.evaluation.metrics import evaluate_predictions
+from ddb_jax.evaluation.metrics import (
+    attribute_gaps,
+    evaluate_predictions,
+    train_weighted_accuracy,
+)
 from ddb_jax.stages.classifier import load_classifier
 from ddb_jax.stages.context import Context
 from ddb_jax.training.files import read_json, write_atomically, write_json
@@ -19,7 +23,9 @@ def run(context: Context) -> dict[str, Any]:
     """Evaluate one method's classifier on the test split."""
     dataset, test = context.dataset, context.dataset.test
     trained = context.inputs["train_classifier"]
-    predict = load_classifier(context, context.config.classifier, context.num_classes, trained)
+    predict = load_classifier(
+        context, context.config.classifier, context.num_classes, trained, test
+    )
     predictions = predict(test)
     metrics = evaluate_predictions(
         test.labels,
@@ -30,6 +36,13 @@ def run(context: Context) -> dict[str, Any]:
         class_names=dataset.class_names,
         bias_names=dataset.bias_names,
     )
+    correct = predictions.predicted == test.labels
+    train = dataset.train
+    weighted = train_weighted_accuracy(test.labels, correct, test.bias, train.labels, train.bias)
+    metrics["train_weighted_accuracy"] = weighted
+    if dataset.bias_attributes and weighted is not None:
+        gaps = attribute_gaps(test.labels, correct, test.bias, dataset.bias_attributes, weighted)
+        metrics |= gaps
     metrics["cross_entropy"] = float(np.mean(predictions.loss))
     selection = read_json(trained / "selection.json")
     write_json(

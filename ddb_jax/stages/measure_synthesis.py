@@ -23,8 +23,9 @@ from ddb_jax.training.files import write_json
 
 def run(context: Context) -> dict[str, Any]:
     """Train the probe, apply it, write the share of aligned images per class and in all."""
-    config, dataset, train = context.config, context.dataset, context.dataset.train
-    settings = config.classifier.copy_and_resolve_references()
+    config, dataset = context.config, context.generator_dataset
+    train = dataset.train
+    settings = config.amplifier.copy_and_resolve_references()
     settings.num_steps = config.measure_synthesis.probe_steps
     num_biases = len(dataset.bias_names)
     cells = assign_bias_groups(train.labels, train.bias, context.num_classes, num_biases)
@@ -37,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
         per_example_loss=cross_entropy,
         groups=cells.ids,
     )
-    predict = load_classifier(context, settings, num_biases, context.folder)
+    predict = load_classifier(context, settings, num_biases, context.folder, train)
 
     synthetic = load_synthetic(context.inputs["synthesize"], train.image_shape)
     aligned = predict(synthetic).predicted == synthetic.labels

@@ -14,12 +14,12 @@ from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.reporting import figures, page
 from ddb_jax.reporting.results import (
-    GLOSSARY,
-    TABLE_METRICS,
     Row,
+    glossary,
     percent,
     results_csv,
     summary,
+    table_metrics,
     text_table,
 )
 from ddb_jax.stages.contact_sheet import grid_image
@@ -38,14 +38,15 @@ def run(context: Context) -> dict[str, Any]:
     evaluations = [read_json(f / "metrics.json") for f in _all(context, "evaluate").values()]
     scores, compared = _score_folders(context)
     rows = _metric_rows(evaluations) + _detection_rows(context)
-    entries = summary(rows, TABLE_METRICS)
+    metrics = table_metrics(rows)
+    entries = summary(rows, metrics)
     for entry in entries:
         entry["title"] = METHODS[entry["method"]].title if entry["method"] in METHODS else ""
     methods = [entry for entry in entries if entry["method"] in METHODS]
 
     sections = [
         ("What was found", _findings(context, scores, methods)),
-        ("Results on the test split", _results(context, methods)),
+        ("Results on the test split", _results(context, methods, metrics)),
         ("What the bias looks like", _sheets(context, scores)),
         ("How the amplifier sees the training images", _histograms(scores, compared)),
         ("Group by group", _groups(evaluations)),
@@ -59,7 +60,7 @@ def run(context: Context) -> dict[str, Any]:
     if scores:
         shutil.copyfile(scores / "scores.csv", context.folder / "scores.csv")
     note = "(percent of the test split; mean +- deviation over seeds)\n"
-    write_atomically(context.folder / "table.txt", f"{text_table(methods)}\n{note}")
+    write_atomically(context.folder / "table.txt", f"{text_table(methods, metrics)}\n{note}")
     return {"rows": len(rows)}
 
 
@@ -157,8 +158,10 @@ def _findings(context: Context, scores: Path | None, methods: list[dict[str, Any
     return parts
 
 
-def _results(context: Context, methods: list[dict[str, Any]]) -> list[str]:
-    header = ["method", *(m.replace("_", " ") for m in TABLE_METRICS), "step chosen by", "seeds"]
+def _results(
+    context: Context, methods: list[dict[str, Any]], metrics: tuple[str, ...]
+) -> list[str]:
+    header = ["method", *(m.replace("_", " ") for m in metrics), "step chosen by", "seeds"]
     rows = []
     for entry in methods:
         rule = SELECTION_RULES[entry["selection"]]
@@ -166,7 +169,7 @@ def _results(context: Context, methods: list[dict[str, Any]]) -> list[str]:
         rows.append(
             [
                 entry["title"] + (" [oracle]" if oracle else ""),
-                *(percent(entry.get(metric)) for metric in TABLE_METRICS),
+                *(percent(entry.get(metric)) for metric in metrics),
                 rule.title + (" (uses bias labels)" if rule.uses_bias_labels else ""),
                 str(entry["seeds"]),
             ]
@@ -182,7 +185,7 @@ def _results(context: Context, methods: list[dict[str, Any]]) -> list[str]:
 
 
 def _sheets(context: Context, scores: Path | None) -> list[str]:
-    parts, dataset = [], context.dataset
+    parts, dataset = [], context.generator_dataset
     for folder in list(_all(context, "synthesize").values())[:1]:
         source = load_synthetic(folder, dataset.train.image_shape)
         rows = [
@@ -290,8 +293,7 @@ def _curves(context: Context) -> list[str]:
 
 
 def _glossary(rows: list[Row]) -> list[str]:
-    used = [name for name in GLOSSARY if any(row.metric == name for row in rows)]
-    return [page.table(["figure", "meaning"], [[name, GLOSSARY[name]] for name in used])]
+    return [page.table(["figure", "meaning"], glossary(rows))]
 
 
 def _provenance(context: Context) -> list[str]:

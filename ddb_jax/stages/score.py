@@ -21,13 +21,17 @@ def run(context: Context) -> dict[str, Any]:
     """Score train and validation; thresholds come from train alone."""
     rules = context.config.pseudo_groups
     predict = load_classifier(
-        context, context.config.amplifier, context.num_classes, context.inputs["train_amplifier"]
+        context,
+        context.config.amplifier,
+        context.num_classes,
+        context.inputs["train_amplifier"],
+        context.generator_dataset.train,
     )
     tables, detection = [], {}
     threshold = -np.inf
     for split, source in (
-        ("train", context.dataset.train),
-        ("validation", context.dataset.validation),
+        ("train", context.generator_dataset.train),
+        ("validation", context.generator_dataset.validation),
     ):
         predictions = predict(source)
         labels = source.labels
@@ -38,7 +42,9 @@ def run(context: Context) -> dict[str, Any]:
             )
         else:
             flagged = errors & (predictions.loss > threshold)
-        groups = assign_groups(labels, flagged, context.num_classes, context.dataset.class_names)
+        groups = assign_groups(
+            labels, flagged, context.num_classes, context.generator_dataset.class_names
+        )
         truth = conflicting(source)
         tables.append(
             {

@@ -17,7 +17,7 @@ from ddb_jax.stages.synthetic_images import load_synthetic
 def run(context: Context) -> dict[str, Any]:
     """Train on the source that `options["train_on"]` names and write the weights."""
     settings = context.config.amplifier
-    source = context.dataset.train
+    source = context.generator_dataset.train
     if context.options["train_on"] == "synthetic":
         source = load_synthetic(context.inputs["synthesize"], source.image_shape)
     loss = {

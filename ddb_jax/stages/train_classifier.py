@@ -35,15 +35,23 @@ def run(context: Context) -> dict[str, Any]:
     groups = _groups(context, entry.requires, train, "train", scores, rule)
     if groups and groups.dropped:
         log.info("%s: left out as empty: %s", context.name, ", ".join(groups.dropped))
-    amplifier_loss = select_split(scores, "train")["loss"] if scores else None
+    train_scores = select_split(scores, "train") if scores else {}
+    amplifier_loss = train_scores.get("loss")
+    # The amplifier calls an image what its bias looks like.
+    given_bias = train.bias if entry.uses_bias_labels else train_scores.get("predicted")
     training_set = TrainingSet(
         labels=train.labels,
         num_classes=context.num_classes,
         group_sizes=groups.sizes if groups else None,
         amplifier_loss=amplifier_loss,
+        bias=given_bias,
     )
     method = entry.make(config.get(entry.settings) if entry.settings else None, training_set)
-    available = {"group": groups.ids if groups else None, "amplifier_loss": amplifier_loss}
+    available = {
+        "group": groups.ids if groups else None,
+        "amplifier_loss": amplifier_loss,
+        "given_bias": given_bias,
+    }
 
     selection = selection_rule(config, name)
     score, requires = SELECTION_RULES[selection].score, SELECTION_RULES[selection].requires

@@ -27,7 +27,7 @@ from ddb_jax.training.train_state import TrainState
 def run(context: Context) -> dict[str, Any]:
     """Train, then write the (averaged) weights and a grid of samples."""
     config, settings = context.config, context.config.diffusion
-    source = context.dataset.train
+    source = context.generator_dataset.train
     unet, schedule = build_unet(config, context.num_classes), build_noise_schedule(config)
     optimizer = make_optimizer(settings)
     noise_key = stream(context.seed, "train_diffusion/noise")
@@ -94,7 +94,10 @@ def run(context: Context) -> dict[str, Any]:
 def _sample_grid(context: Context, params: Any, per_class: int = 8) -> None:
     """Eight samples a class, the first images that the synthesis stage will draw."""
     sample = make_sample(
-        context.config, context.num_classes, context.dataset.train.image_shape, context.mesh
+        context.config,
+        context.num_classes,
+        context.generator_dataset.train.image_shape,
+        context.mesh,
     )
     labels = np.repeat(np.arange(context.num_classes, dtype=np.int32), per_class)
     padding = -len(labels) % context.mesh.size
@@ -106,4 +109,4 @@ def _sample_grid(context: Context, params: Any, per_class: int = 8) -> None:
         np.pad(labels, (0, padding)),
     )[: len(labels)]
     rows = images.reshape(context.num_classes, per_class, *images.shape[1:])
-    save_grid(context.folder / "samples.png", rows, context.dataset.class_names)
+    save_grid(context.folder / "samples.png", rows, context.generator_dataset.class_names)

@@ -30,21 +30,28 @@ class Schedule(NamedTuple):
     evaluate_every: int = 0
 
 
-def restore_or_init(checkpoints: Checkpoints, init: Callable[[], TrainState], mesh: Mesh) -> Any:
+def restore_or_init(
+    checkpoints: Checkpoints,
+    init: Callable[..., TrainState],
+    arguments: tuple[Any, ...],
+    mesh: Mesh,
+) -> Any:
     """The newest whole checkpoint, or the fresh state of `init` when there is none.
 
     The fresh state is only traced when a checkpoint exists, so that the two never lie in memory
     together.
     """
-    restored = checkpoints.restore(abstract_like(jax.eval_shape(init), replicated(mesh)))
+    restored = checkpoints.restore(
+        abstract_like(jax.eval_shape(init, *arguments), replicated(mesh))
+    )
     if restored:
         log.info("going on from step %d", restored[0])
         return restored[1]
-    return jax.jit(init, out_shardings=replicated(mesh))()
+    return jax.jit(init, out_shardings=replicated(mesh))(*arguments)
 
 
 def fit(
-    init: Callable[[], TrainState],
+    init: Callable[..., TrainState],
     train_step: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]],
     batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
     schedule: Schedule,
@@ -54,6 +61,7 @@ def fit(
     mesh: Mesh,
     stop: StopFlag,
     evaluate: Callable[[TrainState], tuple[TrainState, dict[str, float]]] | None = None,
+    init_arguments: tuple[Any, ...] = (),
 ) -> TrainState:
     """Train to `schedule.num_steps`, from a checkpoint in `folder` if there is one.
 
@@ -68,6 +76,7 @@ def fit(
         stop: Asked between steps.
         evaluate: Called every `evaluate_every` steps and after the last; may change the state
             (note the weights it prefers) and returns figures to log.
+        init_arguments: Arrays that `init` starts from, such as pretrained weights.
 
     Returns:
         The state after the last step.
@@ -78,7 +87,7 @@ def fit(
     """
     checkpoints, writer, progress = Checkpoints(folder / "checkpoints"), None, None
     try:
-        state = restore_or_init(checkpoints, init, mesh)
+        state = restore_or_init(checkpoints, init, init_arguments, mesh)
         start = saved = int(state.step)
         parameters = parameter_overview.count_parameters(state.params)
         log.info("%s: training %s parameters", title, f"{parameters:,}")

@@ -1,6 +1,7 @@
 """Optimisers and learning-rate schedules from a config section."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import optax
 
@@ -31,6 +32,22 @@ def make_schedule(settings: OptimizerSettings) -> optax.Schedule:
     }[settings.lr_schedule]
     warmup = optax.linear_schedule(0.0, settings.learning_rate, max(settings.warmup_steps, 1))
     return optax.join_schedules([warmup, main], [settings.warmup_steps])
+
+
+def scale_learning_rates(scale: Callable[[str], float]) -> optax.GradientTransformation:
+    """Multiply the finished updates of every parameter; comes last, after the optimiser.
+
+    AdamW and SGD apply the learning rate last, to the weight decay too, so that this is a learning
+    rate of its own for each parameter; at 0 it does not move.
+
+    Args:
+        scale: From the name at the top of the parameter tree to the factor.
+    """
+
+    def update(updates: Any, params: Any = None) -> Any:
+        return {name: optax.tree.scale(scale(name), part) for name, part in updates.items()}
+
+    return optax.stateless(update)
 
 
 def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:

@@ -8,13 +8,15 @@ import jax
 
 
 def duration(seconds: float) -> str:
-    """Short form of a duration: 45s, 3m20s, 2h05m."""
+    """Short form of a duration: 45s, 3m20s, 2h05m, 12 days."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds}s"
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    if seconds < 4 * 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{round(seconds / 86400):,} days"
 
 
 class Progress:

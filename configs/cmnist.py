@@ -1,0 +1,81 @@
+"""Coloured MNIST (Nam et al. 2020): digits whose colour gives the class away.
+
+    python -m ddb_jax.data.download mnist
+    python -m ddb_jax.main --config=configs/cmnist.py --config.data.root=data/mnist
+
+--config.data.conflicting_share is 0.005, 0.01, 0.02 or 0.05.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The settings; preset "smoke" is a tiny run of every stage."""
+    c = base.get_config()
+    c.name = "cmnist"
+    c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
+
+    c.data.name = "cmnist"
+    c.data.conflicting_share = 0.005  # of train and validation; 0.9 is no bias
+    c.data.counts = "published"  # or "exact_share", see ddb_jax/data/cmnist.py
+    c.data.severity = 4  # 1 to 5; of LfF's sets: the larger, the less the colours vary
+
+    c.unet.channels = 16
+    c.unet.channel_mults = (1, 2, 2)
+    c.unet.num_res_blocks = 1
+    c.unet.attention_resolutions = (4,)
+    c.unet.dropout = 0.0
+    c.unet.downsample = "conv"
+    c.unet.upsample = "nearest"
+
+    c.diffusion.image_size = 16
+    c.diffusion.prediction = "v"
+    c.diffusion.min_snr_gamma = 5.0
+    c.diffusion.ema_decay = 0.995
+    c.diffusion.num_steps = 3_000
+    c.diffusion.learning_rate = 3e-3
+    c.diffusion.warmup_steps = 100
+    c.diffusion.checkpoint_every = 1_000
+
+    c.synthesis.images_per_class = 200
+    c.synthesis.num_steps = 10
+
+    c.amplifier.network = "resnet8"
+    c.amplifier.width = 16
+    c.amplifier.stem = "cifar"
+    c.amplifier.max_shift = 2
+    c.amplifier.flip = False
+    c.amplifier.batch_size = 64
+    c.amplifier.num_steps = 500
+    c.amplifier.learning_rate = 3e-3
+    c.amplifier.lr_schedule = "cosine"
+    c.amplifier.label_smoothing = 0.05
+    c.amplifier.checkpoint_every = 250
+
+    # The perceptron of Learning from Failure, with its optimiser.
+    c.classifier.network = "mlp"
+    c.classifier.width = 100
+    c.classifier.image_size = 28
+    c.classifier.normalization = "unit"
+    c.classifier.flip = False
+    c.classifier.batch_size = 256
+    c.classifier.num_steps = 8_000  # 37 passes
+    c.classifier.learning_rate = 1e-3
+    c.classifier.lr_schedule = "cosine"
+    c.classifier.weight_decay = 0.0
+    c.classifier.evaluate_every = 500
+    c.classifier.checkpoint_every = 4_000
+    return base.apply_preset(c, preset, {"smoke": _smoke})
+
+
+def _smoke(c: ConfigDict) -> None:
+    """A minute or two of every stage."""
+    c.name = "cmnist_smoke"
+    c.diffusion.num_steps = 20
+    c.synthesis.images_per_class = 20
+    c.measure_synthesis.probe_steps = 10
+    c.amplifier.num_steps = 20
+    c.classifier.num_steps = 40
+    c.classifier.evaluate_every = 20

@@ -1,0 +1,72 @@
+"""A folder of images with an unknown bias.
+
+    python -m ddb_jax.main --config=configs/folder.py --config.data.root=FOLDER
+
+FOLDER holds one folder of images per class, or train/, val/ and test/ with such folders in them;
+splits that are missing are drawn from train by `data.seed`, stratified by class, and the log says
+so. No bias label is needed: look at `report.html` for what the amplifier takes each class to look
+like and for the images that contradict it, and at `scores.csv` for every image's score.
+
+Sizes are for a server with one GPU: diffusion at 64 px for 20,000 steps, a ResNet-18 at 224 px. An
+estimate of the time is printed before it starts. On a small set of photographs
+`python -m ddb_jax.data.download resnet18` and
+`--config.classifier.weights=data/weights/resnet18-f37072fd.pth` help the classifier most.
+
+    --config=configs/folder.py:cpu      diffusion at 32 px and a small classifier at 64 px
+    --config=configs/folder.py:smoke    a minute or two, to see whether all is readable
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The settings; presets "cpu" and "smoke"."""
+    c = base.get_config()
+    c.name = "folder"
+    c.methods = ("erm", "ddb_i", "ddb_ii")
+    c.data.name = "folder"
+
+    c.diffusion.num_steps = 20_000
+    c.diffusion.warmup_steps = 1_000
+    c.diffusion.ema_decay = 0.999
+    c.amplifier.num_steps = 2_000
+    c.classifier.image_size = 224
+    c.classifier.normalization = "imagenet"
+    c.classifier.random_resized_crop = 0.25
+    c.classifier.num_steps = 5_000
+    return base.apply_preset(c, preset, {"cpu": _cpu, "smoke": base.smoke})
+
+
+def _cpu(c: ConfigDict) -> None:
+    """Two cores: about an hour for two thousand images."""
+    c.name += "_cpu"
+    c.unet.channels = 32
+    c.unet.channel_mults = (1, 2, 2)
+    c.unet.num_res_blocks = 1
+    c.unet.attention_resolutions = (8,)
+    c.unet.dropout = 0.0
+    c.unet.downsample = "conv"
+    c.unet.upsample = "nearest"
+    c.diffusion.image_size = 32
+    c.diffusion.prediction = "v"
+    c.diffusion.min_snr_gamma = 5.0
+    c.diffusion.num_steps = 5_000
+    c.diffusion.learning_rate = 1e-3
+    c.diffusion.warmup_steps = 200
+    c.diffusion.flip = True
+    c.synthesis.images_per_class = 300
+    c.synthesis.num_steps = 20
+    for section in (c.amplifier, c.classifier):
+        section.width = 16
+        section.stem = "cifar"
+        section.learning_rate = 1e-3
+        section.lr_schedule = "cosine"
+        section.batch_size = 64
+    c.amplifier.num_steps = 1_000
+    c.amplifier.label_smoothing = 0.05
+    c.classifier.image_size = 64
+    c.classifier.stem = "imagenet"
+    c.classifier.num_steps = 1_500
+    c.classifier.evaluate_every = 100

@@ -1,0 +1,159 @@
+"""What a run will cost, said before it starts: operations of every task, and a rough time."""
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ddb_jax.data.source import Dataset
+from ddb_jax.plan import Task
+from ddb_jax.stages.classifier import build_classifier, init_variables, input_size
+from ddb_jax.stages.generator import build_unet, init_params
+from ddb_jax.training.progress import duration
+
+# A training step is counted as three forward passes: itself, and a gradient of inputs and weights.
+PASSES_OF_A_STEP = 3
+# Share that whole networks reach of a large matrix product's rate. Two CPU cores were seen at 0.4
+# to 0.7 (docs/results.md); accelerators in float32 lie lower.
+SHARE_OF_PEAK = {"cpu": 0.5}
+OTHER_SHARE_OF_PEAK = 0.3
+
+
+class Cost(NamedTuple):
+    """One task's work.
+
+    Attributes:
+        name: The task's.
+        work: What it does, in words.
+        operations: Floating-point operations, of the network's passes alone.
+    """
+
+    name: str
+    work: str
+    operations: float
+
+
+def estimate_costs(
+    config: ConfigDict, tasks: Iterable[Task], dataset: Dataset, generator_dataset: Dataset
+) -> list[Cost]:
+    """The work of the tasks that run a network; the others take seconds.
+
+    Args:
+        config: The resolved config.
+        tasks: Those that are still to be run.
+        dataset: At the classifier's size.
+        generator_dataset: At the generator's size.
+    """
+    num_classes = len(dataset.class_names)
+    unet = _unet_operations(config, num_classes, generator_dataset.train.image_shape)
+    amplifier, classifier = (
+        _classifier_operations(settings, num_classes, input_size(settings, part.train))
+        for settings, part in (
+            (config.amplifier, generator_dataset),
+            (config.classifier, dataset),
+        )
+    )
+    diffusion, synthesis = config.diffusion, config.synthesis
+    steps = diffusion.num_timesteps if synthesis.sampler == "ddpm" else synthesis.num_steps
+    passes = steps * (1 if synthesis.guidance_scale == 1 else 2)
+    seen = len(dataset.train) + len(dataset.validation)
+
+    def training(settings: ConfigDict, forward: float, side: int, num_steps: int) -> tuple:
+        images = num_steps * settings.batch_size
+        text = f"{num_steps:,} steps of {settings.batch_size} at {side} px"
+        return text, PASSES_OF_A_STEP * images * forward
+
+    sides = {
+        "diffusion": diffusion.image_size,
+        "amplifier": input_size(config.amplifier, generator_dataset.train),
+        "classifier": input_size(config.classifier, dataset.train),
+    }
+    num_images = num_classes * synthesis.images_per_class
+    evaluations = 0
+    if config.classifier.selection != "last" and config.classifier.evaluate_every:
+        evaluations = -(-config.classifier.num_steps // config.classifier.evaluate_every)
+    train_text, train_operations = training(
+        config.classifier, classifier, sides["classifier"], config.classifier.num_steps
+    )
+    work = {
+        "train_diffusion": training(diffusion, unet, sides["diffusion"], diffusion.num_steps),
+        "synthesize": (f"{num_images:,} images of {passes:,} passes", num_images * passes * unet),
+        "measure_synthesis": training(
+            config.amplifier,
+            amplifier,
+            sides["amplifier"],
+            config.measure_synthesis.probe_steps,
+        ),
+        "train_amplifier": training(
+            config.amplifier, amplifier, sides["amplifier"], config.amplifier.num_steps
+        ),
+        "score": (f"{seen:,} images", seen * amplifier),
+        "train_classifier": (
+            f"{train_text}, {evaluations:,} passes over validation",
+            train_operations + evaluations * len(dataset.validation) * classifier,
+        ),
+        "evaluate": (f"{len(dataset.test):,} images", len(dataset.test) * classifier),
+    }
+    return [Cost(task.name, *work[task.stage]) for task in tasks if task.stage in work]
+
+
+def _unet_operations(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> float:
+    """Of one forward pass on one image."""
+    unet = build_unet(config, num_classes)
+    params = jax.eval_shape(lambda: init_params(unet, jax.random.key(0), image_shape))
+    batch = config.diffusion.batch_size
+    x = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
+    number = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    lowered = jax.jit(lambda p, x, t, y: unet.apply({"params": p}, x, t, y, train=False)).lower(
+        params, x, number, number
+    )
+    return lowered.cost_analysis()["flops"] / batch
+
+
+def _classifier_operations(settings: ConfigDict, num_outputs: int, side: int) -> float:
+    """Of one forward pass on one image."""
+    model = build_classifier(settings, num_outputs)
+    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), side))
+    batch = settings.batch_size
+    x = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, x)
+    return lowered.cost_analysis()["flops"] / batch
+
+
+def matrix_product_rate(side: int = 2048, repeats: int = 3) -> float:
+    """Operations a second of a float32 matrix product on one device, the best of some."""
+    a = jnp.ones((side, side), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        product(a).block_until_ready()
+        seconds.append(time.perf_counter() - begin)
+    return 2 * side**3 / min(seconds)
+
+
+def describe_costs(costs: Iterable[Cost], mesh: Mesh) -> str:
+    """A table for people; times are rough, from the rate of a matrix product measured here."""
+    costs = list(costs)
+    platform = mesh.devices.flat[0].platform
+    share = SHARE_OF_PEAK.get(platform, OTHER_SHARE_OF_PEAK)
+    rate = matrix_product_rate() * share * (1 if platform == "cpu" else mesh.size)
+    width = max(len(cost.name) for cost in costs)
+    lines = [
+        f"  {cost.name:{width}}  {cost.operations:8.1e}  about {duration(cost.operations / rate)}"
+        f"  ({cost.work})"
+        for cost in costs
+    ]
+    total = sum(cost.operations for cost in costs)
+    head = (
+        f"estimated cost, in floating-point operations, and time at {rate / 1e9:,.0f} billion a"
+        f" second ({share:.0%} of what a large matrix product reaches here), without compilation:"
+    )
+    return "\n".join(
+        [head, *lines, f"  {'all':{width}}  {total:8.1e}  about {duration(total / rate)}"]
+    )
