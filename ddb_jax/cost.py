@@ -13,6 +13,7 @@ from ddb_jax.data.source import Dataset
 from ddb_jax.plan import Task
 from ddb_jax.stages.classifier import build_classifier, init_variables, input_size
 from ddb_jax.stages.generator import build_unet, init_params
+from ddb_jax.training.compilation import jit
 from ddb_jax.training.progress import duration
 
 # A training step is counted as three forward passes: itself, and a gradient of inputs and weights.
@@ -127,7 +128,7 @@ def _classifier_operations(settings: ConfigDict, num_outputs: int, side: int) ->
 def matrix_product_rate(side: int = 2048, repeats: int = 3) -> float:
     """Operations a second of a float32 matrix product on one device, the best of some."""
     a = jnp.ones((side, side), jnp.float32)
-    product = jax.jit(lambda a: a @ a)
+    product = jit(lambda a: a @ a)
     product(a).block_until_ready()
     seconds = []
     for _ in range(repeats):

@@ -91,10 +91,14 @@ def run(
     tasks = plan(config, dataset.bias_known)
     expected = records(config, tasks, {n: part.fingerprint for n, part in datasets.items()})
     chosen = _choose(tasks, only)
+    status = {t.name: _status(workdir / t.name, expected[t.name], t in chosen) for t in tasks}
+    ahead = [t for t in chosen if status[t.name] != "done"]
+    costs = estimate_costs(config, ahead, dataset, datasets["generator"])
     if dry_run:
         for task in tasks:
-            status = _status(workdir / task.name, expected[task.name], task in chosen)
-            print(f"{status:11} {task.name}")
+            print(f"{status[task.name]:11} {task.name}")
+        if costs:
+            print(describe_costs(costs, make_mesh(config.num_devices)))
         return
     with work_directory.locked(workdir):
         if not rerun:
@@ -105,8 +109,6 @@ def run(
         for mismatch in count_mismatches(dataset):
             log.warning("warning: %s", mismatch)
         mesh = make_mesh(config.num_devices)
-        ahead = [t for t in chosen if _status(workdir / t.name, expected[t.name], True) != "done"]
-        costs = estimate_costs(config, ahead, dataset, datasets["generator"])
         if costs:
             log.info(describe_costs(costs, mesh))
         begin = time.perf_counter()
