@@ -13,8 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ddb_jax.cost import describe_costs, estimate_costs
+from ddb_jax.data.counts import count_mismatches, counts_table, describe
 from ddb_jax.data.datasets import load_dataset
-from ddb_jax.data.source import Dataset, count_mismatches, describe
+from ddb_jax.data.source import Dataset
 from ddb_jax.plan import Task, flatten, plan, records, requirements
 from ddb_jax.stages import (
     evaluate,
@@ -106,6 +107,7 @@ def run(
         write_json(workdir / "config.json", config.to_dict())
         for note in (*dataset.notes, *describe(dataset)):
             log.info(note)
+        log.info(counts_table(dataset))
         for mismatch in count_mismatches(dataset):
             log.warning("warning: %s", mismatch)
         mesh = make_mesh(config.num_devices)

@@ -9,7 +9,8 @@ import pytest
 from ddb_jax.data import ccifar10
 from ddb_jax.data.ccifar10 import CORRUPTION_OF_CLASS, load_ccifar10
 from ddb_jax.data.corruptions import CORRUPTIONS, corrupt
-from ddb_jax.data.source import check_dataset, count_mismatches, counts
+from ddb_jax.data.counts import count_mismatches, counts
+from ddb_jax.data.source import check_dataset
 
 REAL = (
     Path(os.environ.get("DDB_JAX_DATA", Path(__file__).parents[2] / "shared" / "data")) / "cifar10"

@@ -10,8 +10,9 @@ import pytest
 
 from ddb_jax.data.bias_assignment import apportion, assign_bias
 from ddb_jax.data.cmnist import colour_images, load_cmnist
+from ddb_jax.data.counts import count_mismatches, counts
 from ddb_jax.data.digits import PALETTE
-from ddb_jax.data.source import check_dataset, count_mismatches, counts
+from ddb_jax.data.source import check_dataset
 
 COLOURS = np.array(list(PALETTE.values()))
 REAL = Path(os.environ.get("DDB_JAX_DATA", Path(__file__).parents[2] / "shared" / "data")) / "mnist"

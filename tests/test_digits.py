@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from ddb_jax.data.counts import counts, describe
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.digits import PALETTE, load_coloured_digits
-from ddb_jax.data.source import (
-    ArraySource,
-    Dataset,
-    Source,
-    check_dataset,
-    counts,
-    describe,
-    without_bias,
-)
+from ddb_jax.data.source import ArraySource, Dataset, Source, check_dataset, without_bias
 
 
 @pytest.mark.parametrize("seed", [0, 7])

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddb_jax.data.counts import count_mismatches, counts_table
 from ddb_jax.data.listing import Files, Listing, complete_splits
-from ddb_jax.data.source import ArraySource, Dataset, count_mismatches
+from ddb_jax.data.source import ArraySource, Dataset
 
 
 def files(labels):
@@ -70,3 +71,26 @@ def test_published_counts_are_of_train_before_the_draw():
         "pets train+validation: total is 79, the published set has 80.",
         "pets train+validation: cat is 49, the published set has 50.",
     )
+
+
+def test_counts_are_printed_by_class_and_group():
+    def dataset(labels, bias, bias_names):
+        images = np.zeros((len(labels), 2, 2, 3), np.uint8)
+        source = ArraySource(images, np.array(labels), np.array(bias))
+        return Dataset("pets", source, source, source, ("cat", "dog"), bias_names)
+
+    known = dataset([0, 0, 0, 1], [0, 0, 1, 1], ("sofa", "lawn"))
+    lines = [line.split() for line in counts_table(known).splitlines()]
+    assert lines == [
+        ["train", "validation", "test"],
+        ["cat", "/", "sofa", "2", "2", "2"],
+        ["cat", "/", "lawn", "1", "1", "1"],
+        ["dog", "/", "sofa", "0", "0", "0"],
+        ["dog", "/", "lawn", "1", "1", "1"],
+    ]
+    assert "cat  2 + 1" in counts_table(known, max_rows=3)
+    unknown = dataset([0, 0, 0, 1], [-1, 0, 1, 1], ("sofa", "lawn"))
+    assert [line.split()[:2] for line in counts_table(unknown).splitlines()[1:]] == [
+        ["cat", "3"],
+        ["dog", "1"],
+    ]

@@ -7,7 +7,7 @@ so that bias == label means aligned with the class and anything else conflicting
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -161,61 +161,6 @@ def without_bias(dataset: Dataset) -> Dataset:
     """The same data set with every bias of every split unknown (-1)."""
     hidden = {name: _BiasHidden(source) for name, source in dataset.splits.items()}
     return replace(dataset, **hidden)
-
-
-def counts(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """Images of each split: `total`, `per_class` by name, `aligned`, `conflicting`, `unknown`."""
-    table = {}
-    for split, source in dataset.splits.items():
-        known = source.bias >= 0
-        aligned = int(np.sum(source.bias == source.labels))
-        table[split] = {
-            "total": len(source),
-            "per_class": {
-                name: int(np.sum(source.labels == i)) for i, name in enumerate(dataset.class_names)
-            },
-            "aligned": aligned,
-            "conflicting": int(np.sum(known)) - aligned,
-            "unknown": int(np.sum(~known)),
-        }
-    return table
-
-
-def describe(dataset: Dataset) -> tuple[str, ...]:
-    """One sentence per split: how many images, how they divide over classes and bias."""
-    sentences = []
-    for split, count in counts(dataset).items():
-        sizes = count["per_class"].values()
-        smallest, largest = f"{min(sizes):,}", f"{max(sizes):,}"
-        per_class = smallest if smallest == largest else f"{smallest} to {largest}"
-        text = f"{dataset.name} {split}: {count['total']:,} images, {per_class} in a class"
-        if count["unknown"] < count["total"]:
-            text += f", {count['aligned']:,} bias-aligned, {count['conflicting']:,} conflicting"
-        if count["unknown"]:
-            text += f", {count['unknown']:,} without a bias label"
-        sentences.append(text + ".")
-    return tuple(sentences)
-
-
-def count_mismatches(dataset: Dataset) -> tuple[str, ...]:
-    """One sentence for every count that differs from the published one; it shows both.
-
-    A published count is of "total", "aligned", "conflicting" or of a class, by its name.
-    """
-    table = counts(dataset)
-    sentences = []
-    for splits, published in dataset.published_counts.items():
-        for what, expected in published.items():
-            found = sum(
-                table[split]["per_class"].get(what, table[split].get(what, 0))
-                for split in splits.split("+")
-            )
-            if found != expected:
-                sentences.append(
-                    f"{dataset.name} {splits}: {what} is {found:,}, the published set has"
-                    f" {expected:,}."
-                )
-    return tuple(sentences)
 
 
 def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.data.source import describe
+from ddb_jax.data.counts import describe
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.reporting import figures, page
