@@ -26,7 +26,8 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.name = ""  # see ddb_jax/data/datasets.py
     c.data.root = ""  # folder, or CSV file, of the original images
     c.data.seed = 0  # of splits and of generated colours; not changed by `seeds`
-    c.data.validation_share = 0.1  # of train, where the set brings no validation split
+    # Of train, where the set brings no validation split; cmnist has its last 5,000.
+    c.data.validation_share = 0.1
     c.data.test_share = 0.2  # of train, where the set brings no test split
     # Image files are brought to squares: "squash" scales both sides, "center_crop" the shorter one
     # and cuts off the ends of the longer; "none" takes only images that have the size.
@@ -116,6 +117,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.source_size = 0
     # Chooses the step whose weights are kept, see ddb_jax/evaluation/selection.py.
     c.classifier.selection = "worst_pseudo_group"
+    c.classifier.plain_selection = "average"  # for methods that need nothing beforehand, as erm
     c.classifier.oracle_selection = "worst_true_group"  # for methods that use bias labels
     c.classifier.evaluate_every = 500
 
@@ -153,7 +155,9 @@ def classifier_section() -> ConfigDict:
     # BatchNorm on the batch's statistics, as LfF's code does on CelebA.
     c.trainable = "all"
     c.backbone_lr_scale = 1.0  # the layers before the head take this times learning_rate
-    c.image_size = 64  # side that the network sees; smaller images are enlarged; 0 is theirs
+    # Side that the network sees; 0 is the images' own. Smaller images are enlarged; of larger ones
+    # training sees a random part and evaluation the central one.
+    c.image_size = 64
     c.normalization = "symmetric"  # "imagenet" for ImageNet weights; "cifar"; "unit" is x / 255
     c.max_shift = 0  # random crops after padding by so many pixels
     c.random_resized_crop = 0.0  # least share of the area that a random crop has; 0 is off

@@ -30,7 +30,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.severity = 5  # 1 to 5, as in CIFAR-10-C; the "severity 4" of LfF's sets is 5 here
     c.data.pct = "0.5pct"  # of ccifar10_tree
 
-    c.unet.attention_resolutions = (16, 8, 4)
+    c.unet.attention_resolutions = (16, 8)
     c.unet.channel_mults = (1, 2, 2)
     c.diffusion.image_size = 32
 

@@ -20,6 +20,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.name = "cmnist"
     c.data.conflicting_share = 0.005  # of train and validation; 0.9 is no bias
     c.data.counts = "published"  # or "exact_share", see ddb_jax/data/cmnist.py
+    c.data.pct = "0.5pct"  # of the published tree, data.name=cmnist_tree
     c.data.severity = 4  # 1 to 5; of LfF's sets: the larger, the less the colours vary
 
     c.unet.channels = 16
@@ -66,6 +67,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.lr_schedule = "cosine"
     c.classifier.weight_decay = 0.0
     c.classifier.evaluate_every = 500
+    c.classifier.plain_selection = "worst_pseudo_group"  # one rule for all without bias labels
     c.classifier.checkpoint_every = 4_000
 
     c.relative_difficulty.ema = 0.7  # this is Learning from Failure's set; so is the weight

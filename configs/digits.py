@@ -65,6 +65,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.amplifier.label_smoothing = 0.05
     c.classifier.num_steps = 500
     c.classifier.evaluate_every = 50
+    c.classifier.plain_selection = "worst_pseudo_group"  # one rule for all without bias labels
 
     return base.apply_preset(c, preset, {"smoke": _smoke})
 

@@ -1,6 +1,6 @@
 """Any prepared tensorflow-datasets set of labelled images, read without TensorFlow.
 
-    pip install 'ddb_jax[tfds]'
+    pip install -e '.[tfds]'
     python -m ddb_jax.main --config=configs/tfds.py --config.data.root=~/tensorflow_datasets \
         --config.data.tfds_name=cifar10
 

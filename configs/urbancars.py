@@ -10,8 +10,9 @@ in-distribution accuracy makes gaps small by itself.
 
 Published (Diffusing DeBias, UrbanCars table; ID accuracy, then the gaps): GroupDRO 91.60, 10.90,
 3.60, 16.40; DDB-I 86.39 +- 0.74, 1.85, 0.52, 0.12; DDB-II 98.56 +- 0.92, 2.30, 11.10, 46.70. Not
-yet run in full here. The target's training is that of the set's authors. One GPU is needed; the
-cost is estimated and printed before it starts.
+yet run in full here. The target's optimiser and passes are those of the set's authors, who train at
+256 px and choose the step by the true groups. One GPU is needed; the cost is estimated and printed
+before it starts.
 """
 
 from ml_collections import ConfigDict

@@ -7,9 +7,9 @@ The figure that is compared is `worst_group_accuracy`; papers' "average" is the 
 training groups, `train_weighted_accuracy`, and the plain one is `average_accuracy`.
 
 Published worst-group accuracy (Diffusing DeBias, table 1): ERM 62.60 +- 0.30, GroupDRO 91.40 +-
-1.10, DDB-I 90.81 +- 0.68, DDB-II 91.56 +- 0.15. Not yet run in full here. The target's training is
-that of GroupDRO's released command. One GPU is needed; the cost is estimated and printed before it
-starts.
+1.10, DDB-I 90.81 +- 0.68, DDB-II 91.56 +- 0.15. Not yet run in full here. The target's optimiser
+and passes are those of GroupDRO's released command, but images are scaled to 224 px whole, where it
+takes the central 224 of 256. One GPU is needed; the cost is estimated and printed before it starts.
 """
 
 from ml_collections import ConfigDict

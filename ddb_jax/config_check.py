@@ -11,7 +11,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ddb_jax.data.datasets import DATASETS
+from ddb_jax.data.datasets import ARRAYS, DATASETS, missing_settings
 from ddb_jax.data.decode import RESIZES
 from ddb_jax.data.preprocessing import NORMALIZATIONS
 from ddb_jax.debias.method import SAMPLINGS
@@ -21,8 +21,8 @@ from ddb_jax.diffusion.noise_schedule import SCHEDULES
 from ddb_jax.diffusion.samplers import SAMPLERS, SPACINGS, VARIANCES
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.models.classifiers import NETWORKS
-from ddb_jax.models.pretrained import PRETRAINED
 from ddb_jax.stages.generator import build_sampler_table
+from ddb_jax.stages.network_check import unusable_network
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.mesh import indivisible_batches
 from ddb_jax.training.optimizer import LR_SCHEDULES, OPTIMIZERS
@@ -30,6 +30,8 @@ from ddb_jax.training.optimizer import LR_SCHEDULES, OPTIMIZERS
 DTYPES = ("float32", "bfloat16")
 NORMS = ("batch", "group")
 LOSSES = ("cross_entropy", "generalized_cross_entropy")
+
+UNSUPERVISED_RULES = [n for n, rule in SELECTION_RULES.items() if not rule.uses_bias_labels]
 
 CHOICES: dict[str, Iterable[str]] = {
     "data.name": DATASETS,
@@ -50,7 +52,8 @@ CHOICES: dict[str, Iterable[str]] = {
     "amplifier.train_on": ("synthetic", "real"),
     "amplifier.loss": LOSSES,
     "pseudo_groups.rule": PSEUDO_GROUP_RULES,
-    "classifier.selection": [n for n, rule in SELECTION_RULES.items() if not rule.uses_bias_labels],
+    "classifier.selection": UNSUPERVISED_RULES,
+    "classifier.plain_selection": UNSUPERVISED_RULES,
     "classifier.oracle_selection": SELECTION_RULES,
     "group_dro.sampling": SAMPLINGS,
 }
@@ -68,10 +71,10 @@ for _section in ("amplifier", "classifier"):
 
 # Field patterns and the range that a number in them must lie in.
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    r".*\.(aligned_share|validation_share|test_share|label_dropout|label_smoothing|dropout"
-    r"|random_resized_crop|conflicting_share)": (
-        lambda x: 0 <= x <= 1, "between 0 and 1"
-    ),
+    r".*\.(aligned_share|label_dropout|label_smoothing|dropout|random_resized_crop"
+    r"|conflicting_share)": (lambda x: 0 <= x <= 1, "between 0 and 1"),
+    r".*\.(validation_share|test_share)": (lambda x: 0 < x < 1, "greater than 0 and less than 1"),
+    r"data\.seed": (lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32"),
     r".*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
     r"|images_per_class|shard_size|learning_rate)": (lambda x: x > 0, "greater than 0"),
     r"num_devices|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
@@ -132,7 +135,7 @@ def _tuple_literal(config: ConfigDict, override: str) -> str:
     name = flag.removeprefix("--config.")
     if name not in field_names(config) or not isinstance(_get(config, name), tuple):
         return override
-    if value[:1] in "([":
+    if value.startswith(("(", "[")):
         return override
     words = [word.strip() for word in value.split(",") if word.strip()]
     return f"{flag}={tuple(int(w) if w.lstrip('-').isdigit() else w for w in words)!r}"
@@ -185,9 +188,13 @@ def check_config(config: ConfigDict) -> None:
         problems.append("config.methods is empty")
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         problems.append(f"config.seeds is {config.seeds}, it must hold different numbers")
+    if any(not 0 <= seed < 2**32 for seed in config.seeds):
+        problems.append(
+            f"config.seeds is {config.seeds}, they must be at least 0 and less than 2^32"
+        )
     if config.amplifier.gce_scaled and config.amplifier.gce_q == 0:
         problems.append("config.amplifier.gce_scaled needs a config.amplifier.gce_q above 0")
-    if config.unet.channels % (2 * config.unet.num_heads):
+    if config.unet.num_heads > 0 and config.unet.channels % (2 * config.unet.num_heads):
         problems.append(
             f"config.unet.channels is {config.unet.channels}, it must be a multiple of twice"
             f" config.unet.num_heads, {config.unet.num_heads}"
@@ -207,11 +214,18 @@ def check_config(config: ConfigDict) -> None:
             build_sampler_table(config)
         except ValueError as error:
             problems.append(f"config.synthesis: {error}")
-    problems += _missing_weights(config)
+    if config.data.name in DATASETS:
+        problems += missing_settings(config.data)
+    problems += _unequal_sizes(config)
+    for name in ("amplifier", "classifier"):
+        section = config[name]
+        fields = ("network", "stem", "norm", "dtype")
+        if all(section[field] in CHOICES[f"{name}.{field}"] for field in fields):
+            problems += unusable_network(f"config.{name}", section, config.diffusion.image_size)
     if config.num_devices > jax.device_count():
         problems.append(
-            f"config.num_devices is {config.num_devices}, but only {jax.device_count()} devices"
-            " are visible"
+            f"config.num_devices is {config.num_devices}, but only {jax.device_count()}"
+            f" {'device is' if jax.device_count() == 1 else 'devices are'} visible"
         )
     else:
         sections = ("diffusion", "synthesis", "amplifier", "classifier")
@@ -222,23 +236,23 @@ def check_config(config: ConfigDict) -> None:
         raise UserError("; ".join(problems) + ".")
 
 
-def _missing_weights(config: ConfigDict) -> list[str]:
-    """Sentences for files of weights that are named and not there."""
-    problems = []
-    for name in ("amplifier", "classifier"):
-        section = config[name]
-        if (
-            section.weights
-            and section.network in PRETRAINED
-            and not Path(section.weights).is_file()
-        ):
-            problems.append(
-                f"config.{name}.weights is {section.weights}, and there is no such file: get it by"
-                f" `python -m ddb_jax.data.download {section.network}` (torchvision's"
-                f" {PRETRAINED[section.network].url}), or train from scratch with"
-                f" --config.{name}.weights="
-            )
-    return problems
+def _unequal_sizes(config: ConfigDict) -> list[str]:
+    """A sentence when images would be cropped, or resized, that should not be."""
+    generator = config.diffusion.image_size
+    classifier = config.classifier.source_size or config.classifier.image_size
+    if 0 < config.amplifier.image_size < generator:
+        return [
+            f"config.amplifier.image_size is {config.amplifier.image_size}, less than"
+            f" config.diffusion.image_size, {generator}: the amplifier would see parts of the"
+            " images, and judge by others; take 0 for the same"
+        ]
+    if config.data.resize != "none" or config.data.name in ARRAYS or generator == classifier:
+        return []
+    return [
+        "config.data.resize is 'none', and the images are asked for at two sizes,"
+        f" config.diffusion.image_size {generator} and the classifier's source_size or image_size"
+        f" {classifier}: make them one, or take 'squash' or 'center_crop'"
+    ]
 
 
 def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:

@@ -62,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}.", file=sys.stderr)
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {reason}.", file=sys.stderr)
         return 1
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)

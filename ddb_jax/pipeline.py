@@ -55,10 +55,24 @@ def _refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
     """Stop when a method needs bias labels that the dataset lacks."""
     oracles = [m for m in config.methods if "true_groups" in requirements(config, m)]
     unknown = sum(int(np.sum(s.bias < 0)) for s in (dataset.train, dataset.validation))
+    several = len(oracles) > 1
     if oracles and unknown:
         raise UserError(
-            f"{', '.join(oracles)} needs the true bias of every training and validation image, and"
-            f" {dataset.name} has {unknown:,} images without it: leave it out of config.methods."
+            f"{', '.join(oracles)} {'need' if several else 'needs'} the true bias of every training"
+            f" and validation image, and {dataset.name} has {unknown:,} images without it: leave"
+            f" {'them' if several else 'it'} out of config.methods."
+        )
+
+
+def _refuse_markers(config: ConfigDict, dataset: Dataset) -> None:
+    """Stop when what is asked for needs to know with what an image conflicts."""
+    asking = [f"config.methods {m}" for m in config.methods if m == "bias_bal"]
+    if config.evaluation.group_by == "bias":
+        asking.append("config.evaluation.group_by 'bias'")
+    if dataset.bias_is_marker and asking:
+        raise UserError(
+            f"{', '.join(asking)} needs the bias attribute of every image, and {dataset.name} only"
+            " says which images conflict: leave it out."
         )
 
 
@@ -89,7 +103,8 @@ def run(
     datasets = _load_datasets(config, stop)
     dataset = datasets["classifier"]
     _refuse_oracles(config, dataset)
-    tasks = plan(config, dataset.bias_known)
+    _refuse_markers(config, dataset)
+    tasks = plan(config, dataset.bias_known and not dataset.bias_is_marker)
     expected = records(config, tasks, {n: part.fingerprint for n, part in datasets.items()})
     chosen = _choose(tasks, only)
     status = {t.name: _status(workdir / t.name, expected[t.name], t in chosen) for t in tasks}
@@ -139,7 +154,16 @@ def _load_datasets(config: ConfigDict, stop: StopFlag) -> dict[str, Dataset]:
             loaded[size] = load_dataset(config.data, size, stop)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from error
-    return {name: loaded[size] for name, size in sizes.items()}
+    datasets = {name: loaded[size] for name, size in sizes.items()}
+    for split, source in datasets["generator"].splits.items():
+        # Scores are joined by position: an image that could be read at one size only is no match.
+        if tuple(source.paths) != tuple(datasets["classifier"].splits[split].paths):
+            raise UserError(
+                f"the {split} images of {config.data.name} are not the same at the two sizes"
+                f" {sizes['generator']} and {sizes['classifier']}: some could be read only once;"
+                " run again, or mend them."
+            )
+    return datasets
 
 
 def _run_task(

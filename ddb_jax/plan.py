@@ -40,7 +40,7 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
 
     Args:
         config: The resolved config.
-        bias_known: Whether the dataset names the bias of its images.
+        bias_known: Whether the dataset names the bias attribute of its images.
     """
     tasks: dict[str, Task] = {}
 
@@ -154,8 +154,8 @@ def records(
 # Fields that cannot change a result, that choose the task itself, or for whose effect the hash of
 # the data stands.
 INESSENTIAL = (
-    "log_every", "checkpoint_every", "train_on", "compare", "root", "cache", "num_threads",
-    "max_broken",
+    "log_every", "checkpoint_every", "train_on", "compare", "root", "imagenet_a_root", "cache",
+    "num_threads", "max_broken",
 )  # fmt: skip
 
 

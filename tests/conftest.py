@@ -1,5 +1,7 @@
 """Test set-up: eight emulated CPU devices, so that sharding is exercised everywhere."""
 
+import logging
+
 import jax
 import pytest
 from ml_collections import ConfigDict
@@ -15,6 +17,15 @@ def compilation_cache(tmp_path_factory):
     """Runs that a test repeats compile once."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_log():
+    """A test that calls main() leaves no handler on a stream that is closed after it."""
+    yield
+    log = logging.getLogger("ddb_jax")
+    log.handlers, log.propagate = [], True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -2,10 +2,18 @@
 
 import re
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs import digits
-from ddb_jax.cost import Cost, describe_costs, estimate_costs
+from ddb_jax.cost import (
+    Cost,
+    _classifier_operations,
+    count_operations,
+    describe_costs,
+    estimate_costs,
+)
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.plan import plan
 from ddb_jax.training.mesh import make_mesh
@@ -33,14 +41,14 @@ def mlp(side):
 
 
 def test_classifiers_are_counted_by_hand(costs):
-    # A step is three passes; biases and activations are a few per cent at this size.
+    # A step is three passes.
     train = 3 * 30 * 16 * mlp(8) + 3 * 270 * mlp(8)
     found = costs["seed_0/train_classifier/erm"]
-    assert found.operations == pytest.approx(train, rel=0.15)
+    assert found.operations == pytest.approx(train, rel=1e-6)
     assert found.work == "30 steps of 16 at 8 px, 3 passes over validation"
-    assert costs["seed_0/evaluate/erm"].operations == pytest.approx(450 * mlp(8), rel=0.15)
+    assert costs["seed_0/evaluate/erm"].operations == pytest.approx(450 * mlp(8), rel=1e-6)
     amplifier = costs["seed_0/train_amplifier/synthetic"].operations
-    assert amplifier == pytest.approx(3 * 30 * 16 * mlp(4), rel=0.35)
+    assert amplifier == pytest.approx(3 * 30 * 16 * mlp(4), rel=1e-6)
     assert costs["seed_0/score/synthetic"].operations / amplifier == pytest.approx(
         (1077 + 270) / (3 * 30 * 16)
     )
@@ -58,3 +66,28 @@ def test_table_gives_every_task_and_the_sum():
     lines = text.splitlines()
     assert len(lines) == 4 and re.search(r"a +1\.0e\+09 +about .* \(some\)", lines[1])
     assert re.search(r"all +4\.0e\+09 +about", lines[3])
+
+
+def test_operations_of_a_convolution_and_a_product_by_hand():
+    # 3x3 convolution of 8x8 to 4x4 pixels, 5 to 7 channels; then [4*4*7] x [112, 6].
+    def function(x, kernel, weights):
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.jit(lambda y: y.reshape(2, -1) @ weights)(y)
+
+    shapes = [(2, 8, 8, 5), (3, 3, 5, 7), (112, 6)]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    expected = 2 * 2 * 4 * 4 * 7 * 3 * 3 * 5 + 2 * 2 * 112 * 6
+    assert count_operations(function, *arguments) == expected
+
+
+def test_resnet18_at_224_pixels_is_the_published_count():
+    # He et al. 2015, table 1: 1.8 billion multiply-adds.
+    section = digits.get_config().classifier
+    section.network, section.width, section.stem = "resnet18", 64, "imagenet"
+    assert _classifier_operations(section, 1000, 224) / 2 == pytest.approx(1.8e9, rel=0.02)
+
+
+def test_nothing_ahead_costs_nothing():
+    assert estimate_costs(None, [], None, None) == []

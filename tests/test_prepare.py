@@ -425,3 +425,14 @@ def test_shards_hold_a_thousand_images_or_64_mib():
     large = image_cache.divide(Path("c"), names, 224 * 224 * 3)
     assert len(large[0].paths) == 67_108_864 // 150_528
     assert [len(s.paths) for s in image_cache.divide(Path("c"), names[:2], 1 << 40)] == [1, 1]
+
+
+def test_the_hash_follows_the_pixels_though_they_are_not_in_memory(load, tmp_path):
+    first = load(memory_bytes=0)
+    assert first.fingerprint and load(memory_bytes=0).fingerprint == first.fingerprint
+    assert load().fingerprint == first.fingerprint
+    file = next(path for path in sorted(tmp_path.rglob("*.png")))
+    with Image.open(file) as image:
+        size = image.size
+    Image.new("RGB", size, (1, 2, 3)).save(file)
+    assert load(memory_bytes=0).fingerprint != first.fingerprint

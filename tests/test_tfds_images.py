@@ -221,5 +221,5 @@ def test_missing_damaged_and_incomplete_files(tmp_path):
 
 def test_without_the_package(prepared, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ValueError, match=r"pip install 'ddb_jax\[tfds\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '.\[tfds\]'"):
         open_tfds("pets", prepared, ("train", "", "test"))

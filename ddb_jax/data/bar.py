@@ -38,7 +38,7 @@ def list_bar(root: Path, *, pct: str = "") -> Listing:
     BiasEnsemble's tree: `<root>/train/align/<class>/*`, `<root>/train/conflict/<pct>/<class>/*`,
     `<root>/valid` and `<root>/test`, files named `<id>_<label>_<bias>`. As in its code, the bias of
     a training image is its label in align/ and (label + 1) mod 6 in conflict/, whatever its name
-    says.
+    says; so it is here in the other splits, by whether the name's label and bias agree.
 
     Args:
         root: Folder with train/ and test/.
@@ -88,6 +88,11 @@ def _list_original(root: Path) -> Listing:
     return Listing("bar", root, splits, CLASSES, notes=notes, published_counts=published)
 
 
+def _marked(label: int) -> int:
+    """The bias that stands for any but the class's own."""
+    return (label + 1) % len(CLASSES)
+
+
 def _list_tree(root: Path, pct: str) -> Listing:
     check_pct(root / "train" / "conflict", pct)
     aligned, others = read_tagged(root, "train/align", len(CLASSES), None)
@@ -96,17 +101,22 @@ def _list_tree(root: Path, pct: str) -> Listing:
     splits = {
         "train": files_of(
             [(path, label, label) for path, label, _ in aligned]
-            + [(path, label, (label + 1) % len(CLASSES)) for path, label, _ in conflicting]
+            + [(path, label, _marked(label)) for path, label, _ in conflicting]
         )
     }
     for split, folder in (("validation", "valid"), ("test", "test")):
         if folder in subfolders(root):
             rows, left_out = read_tagged(root, folder, len(CLASSES), len(PLACES))
-            splits[split] = files_of(rows)
+            splits[split] = files_of(
+                [
+                    (path, label, label if bias == label else _marked(label))
+                    for path, label, bias in rows
+                ]
+            )
             others += left_out
     notes = (
-        "The bias of a conflicting training image of this BAR only marks it as conflicting, as in"
-        " BiasEnsemble's code; at which place it was taken is not known.",
+        "The bias of a conflicting image of this BAR only marks it as conflicting, as that of"
+        " training images does in BiasEnsemble's code; where it was taken is not known.",
         *left_out_notes(others),
     )
     return Listing(
@@ -116,5 +126,6 @@ def _list_tree(root: Path, pct: str) -> Listing:
         CLASSES,
         PLACES,
         notes,
+        bias_is_marker=True,
         published_counts=published_counts(pct, TREE_TRAIN, TREE_TEST),
     )

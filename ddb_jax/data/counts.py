@@ -36,7 +36,8 @@ def describe(dataset: Dataset) -> tuple[str, ...]:
         if count["unknown"] < count["total"]:
             text += f", {count['aligned']:,} bias-aligned, {count['conflicting']:,} conflicting"
         if count["unknown"]:
-            text += f", {count['unknown']:,} without a bias label"
+            number = "all" if count["unknown"] == count["total"] else f"{count['unknown']:,}"
+            text += f", {number} without a bias label"
         sentences.append(text + ".")
     return tuple(sentences)
 

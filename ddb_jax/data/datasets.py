@@ -54,7 +54,7 @@ RECIPES: dict[str, Callable[[Any], Listing]] = {
     "ccifar10_tree": _tree,
     "waterbirds": lambda s: list_waterbirds(_root(s)),
     "urbancars": lambda s: list_urbancars(_root(s)),
-    "imagenet9": lambda s: list_imagenet9(_root(s), Path(s.imagenet_a_root)),
+    "imagenet9": lambda s: list_imagenet9(_root(s), Path(s.imagenet_a_root).expanduser()),
 }
 
 
@@ -87,6 +87,7 @@ def _ccifar10(settings: Any, image_size: int) -> Dataset:
         conflicting_share=settings.conflicting_share,
         counts=settings.counts,
         severity=settings.severity,
+        validation_share=settings.validation_share,
         seed=settings.seed,
         cache_dir=cache_folder(settings),
     )
@@ -144,10 +145,8 @@ def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -
     """
     if settings.name not in DATASETS:
         raise ValueError(f"there is no data set {settings.name!r}, there is {', '.join(DATASETS)}.")
-    if settings.name != "digits" and not settings.root:
-        raise ValueError(
-            f"config.data.root is empty: give --config.data.root=FOLDER, where {settings.name} is."
-        )
+    if missing := missing_settings(settings):
+        raise ValueError("; ".join(missing) + ".")
     if settings.name in ARRAYS:
         dataset = ARRAYS[settings.name](settings, image_size)
     else:
@@ -173,18 +172,37 @@ def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -
     return replace(dataset, fingerprint=_fingerprint(dataset))
 
 
+def missing_settings(settings: Any) -> list[str]:
+    """What the data section leaves empty and the data set cannot do without, a sentence each."""
+    missing = []
+    if settings.name != "digits" and not settings.root:
+        what = {
+            "folder": "FOLDER, which holds one folder of images per class",
+            "csv": "FILE.csv, a table of paths and labels",
+            "tfds": "FOLDER, which holds the prepared sets",
+        }.get(settings.name, f"FOLDER, where {settings.name} is")
+        missing.append(f"config.data.root is empty: give --config.data.root={what}")
+    if settings.name == "tfds" and not settings.tfds_name:
+        missing.append(
+            "config.data.tfds_name is empty: give --config.data.tfds_name=NAME, as tfds has it"
+        )
+    return missing
+
+
 def cache_folder(settings: Any) -> Path:
     """Where decoded images are kept: `settings.cache`, or the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(settings.cache) if settings.cache else home / "ddb_jax" / "data"
+    cache = Path(settings.cache).expanduser()
+    return cache if settings.cache else home / "ddb_jax" / "data"
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Hash of names, paths, labels and biases, and of the pixels of what is in memory."""
-    digest = hashlib.sha256(repr((dataset.class_names, dataset.bias_names)).encode())
+    """Hash of names, paths, labels, biases and pixels; prepared images bring that of theirs."""
+    named = (dataset.class_names, dataset.bias_names, dataset.fingerprint)
+    digest = hashlib.sha256(repr(named).encode())
     for source in dataset.splits.values():
         digest.update("\n".join(source.paths).encode(errors="surrogateescape"))
         digest.update(source.labels.tobytes() + source.bias.tobytes())
-        if isinstance(source, ArraySource):
+        if not dataset.fingerprint and isinstance(source, ArraySource):
             digest.update(source.images)
     return digest.hexdigest()[:16]

@@ -57,11 +57,15 @@ def decode_image(data: bytes | Image.Image, image_size: int, resize: str) -> np.
     with _QUIET.held():
         try:
             image = _open(data) if isinstance(data, bytes) else data
+        except MemoryError:
+            raise  # says nothing about the image
         except Exception as error:  # a damaged file makes Pillow raise almost anything
             raise ValueError(_unreadable(error)) from None
         _check_size(image.size, image_size, resize)
         try:
             return _resize(_to_rgb(_upright(image)), image_size, resize)
+        except MemoryError:
+            raise
         except Exception as error:
             raise ValueError(_unreadable(error)) from None
 

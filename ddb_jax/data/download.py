@@ -126,7 +126,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}.", file=sys.stderr)
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {reason}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what was received.", file=sys.stderr)

@@ -82,7 +82,8 @@ def fetch(
         part.unlink()
         raise ValueError(
             f"{address} brought a file whose {kind.upper()} is {found}, but the one {by} is"
-            f" {value}; what was downloaded is removed."
+            f" {value}; what was downloaded is removed: run the same command again, or take another"
+            " --mirror."
         )
     os.replace(part, target)
 

@@ -1,11 +1,12 @@
 """A folder of decoded images: ArrayRecord shards, filled by several threads, resumable.
 
-Beside each shard lies a file of the same name in JSON with its length and its broken images. A
-shard whose two files are there and agree is never made again.
+Beside each shard lies a file of the same name in JSON with its length, its broken images and a hash
+of the others. A shard whose two files are there and agree is never made again.
 """
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,9 +54,14 @@ class CachedShard:
         """Reason by path of its broken images, or None when the shard is to be made."""
         try:
             known = read_json(self.verdict_file)
-            return known["broken"] if known["bytes"] == self.file.stat().st_size else None
+            whole = known["bytes"] == self.file.stat().st_size and "sha256" in known
+            return known["broken"] if whole else None
         except (OSError, ValueError):
             return None
+
+    def pixels_hash(self) -> str:
+        """SHA-256 of its decoded images; "" where one of them could not be read yet."""
+        return read_json(self.verdict_file)["sha256"] if self.verdict_file.exists() else ""
 
 
 def divide(folder: Path, paths: Sequence[str], image_bytes: int) -> list[CachedShard]:
@@ -145,10 +151,12 @@ def _write(shard: CachedShard, results: list[Decoded]) -> dict[str, str]:
     broken = {path: _reason(error) for path, error in failed.items()}
     unknown = np.full(len(images), -1)
     with writing(shard.file.parent):
-        write_shard(shard.file, np.array(images, np.uint8), unknown, unknown)
+        pixels = np.array(images, np.uint8)
+        write_shard(shard.file, pixels, unknown, unknown)
         if not any(isinstance(error, OSError) for error in failed.values()):
             length = shard.file.stat().st_size
-            write_json(shard.verdict_file, {"bytes": length, "broken": broken})
+            sha256 = hashlib.sha256(pixels).hexdigest()
+            write_json(shard.verdict_file, {"bytes": length, "broken": broken, "sha256": sha256})
     return broken
 
 

@@ -48,6 +48,7 @@ class Listing:
         bias_names: Name of every bias value; empty where no bias is annotated.
         notes: Sentences for the log.
         bias_attributes: See `Dataset`.
+        bias_is_marker: See `Dataset`.
         published_counts: See `Dataset`.
     """
 
@@ -58,6 +59,7 @@ class Listing:
     bias_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     bias_attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    bias_is_marker: bool = False
     published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -81,16 +83,31 @@ def complete_splits(
         if split in splits:
             continue
         train = splits["train"]
+        sizes = [int(np.sum(train.labels == i)) for i in range(len(listing.class_names))]
+        single = [name for name, n in zip(listing.class_names, sizes, strict=True) if n == 1]
         try:
             rest, part = stratified_split(train.labels, share, seed)
         except ValueError as error:
-            raise ValueError(f"{listing.name} brings no {split} split, and {error}") from None
+            raise ValueError(
+                f"{listing.name} brings no {split} split, and {error}"
+                + (f" ({', '.join(single)})" if single else "")
+                + f": add images, bring a {split} split, or change config.data.{split}_share."
+            ) from None
         splits["train"], splits[split] = train.select(np.sort(rest)), train.select(np.sort(part))
         drawn = f"{drawn}+{split}"
         notes.append(
             f"{listing.name} brings no {split} split: {len(part):,} of the {len(train.paths):,}"
             f" training images, a share of {share:g} of every class, were drawn with seed {seed}."
         )
+        absent = [
+            name
+            for i, name in enumerate(listing.class_names)
+            if sizes[i] and i not in splits[split].labels
+        ]
+        if absent:
+            notes.append(
+                f"The drawn {split} split has no image of class {', '.join(absent)}: too few."
+            )
     published = {
         drawn if split == "train" else split: table
         for split, table in listing.published_counts.items()

@@ -111,7 +111,9 @@ def load_listing(
         bias_names=listing.bias_names,
         notes=(*listing.notes, *notes),
         bias_attributes=listing.bias_attributes,
+        bias_is_marker=listing.bias_is_marker,
         published_counts=listing.published_counts,
+        fingerprint=" ".join(shard.pixels_hash() for shard in shards),
     )
 
 
@@ -142,9 +144,10 @@ def _judge(
     count = f"{len(broken):,} of {num_images:,} images of {name}"
     if len(broken) > max_broken:
         path, reason = next(iter(broken.items()))
+        resize = ", set config.data.resize" if "resizing is off" in reason else ""
         raise ValueError(
-            f"{count} cannot be used, the first is {path}: {reason}; all are listed in {file}: mend"
-            " or remove them, or allow as many with config.data.max_broken."
+            f"{count} cannot be used, the first is {path}: {reason}; all are listed in {file}:"
+            f" mend or remove them{resize}, or allow as many with config.data.max_broken."
         )
     return (f"{count} cannot be used and are left out; they are listed in {file}.",)
 

@@ -5,6 +5,7 @@ position in its source; per-sample tables (scores, pseudo-groups) are joined by 
 so that bias == label means aligned with the class and anything else conflicting; -1 is unknown.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -130,9 +131,11 @@ class Dataset:
         notes: Sentences for the log, on how the splits were made.
         bias_attributes: Where the bias has several attributes, for each the class that every bias
             value goes with in it; an image is aligned with an attribute where that is its label.
+        bias_is_marker: Whether a bias that is not the label only says that the image conflicts, not
+            with what.
         published_counts: What `counts` should give, split by split, where this is a published set;
             only the keys that are known. "train+validation" is of both together.
-        fingerprint: Hash of what is in the splits, but for the pixels; "" until it is loaded.
+        fingerprint: Stands for everything in the splits, pixels too; "" where nobody hashed them.
     """
 
     name: str
@@ -143,6 +146,7 @@ class Dataset:
     bias_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     bias_attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    bias_is_marker: bool = False
     published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     fingerprint: str = ""
 
@@ -172,15 +176,25 @@ def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.nd
         seed: Of the draw.
 
     Raises:
-        ValueError: A class has fewer than two examples, or the share leaves a part without one of
-            every class.
+        ValueError: The share is not between 0 and 1, a class has fewer than two examples, or a part
+            would have fewer examples than there are classes.
     """
-    try:
-        rest, part = train_test_split(
-            np.arange(len(labels)), test_size=share, stratify=labels, random_state=seed
+    sizes = np.unique(labels, return_counts=True)[1]
+    taken = math.ceil(share * len(labels))  # as scikit-learn rounds
+    left = len(labels) - taken
+    what = f"a share of {share:g} of {len(labels):,} images"
+    if not 0 < share < 1:
+        raise ValueError(f"{what} cannot be drawn, it must be greater than 0 and less than 1")
+    if sizes.min() < 2:
+        raise ValueError(f"{what} cannot be drawn from every class, for one has a single image")
+    if min(taken, left) < len(sizes):
+        raise ValueError(
+            f"{what} takes {taken:,} and leaves {left:,}, which must each be at least the"
+            f" {len(sizes)} classes"
         )
-    except ValueError as error:
-        raise ValueError(f"a share of {share} of {len(labels)} images: {error}") from None
+    rest, part = train_test_split(
+        np.arange(len(labels)), test_size=share, stratify=labels, random_state=seed
+    )
     return rest, part
 
 

@@ -1,6 +1,6 @@
 """Images of a set that TensorFlow Datasets has prepared, read without TensorFlow.
 
-Needs `pip install 'ddb_jax[tfds]'` and the set in a format with random access, which is not tfds'
+Needs `pip install -e '.[tfds]'` and the set in a format with random access, which is not tfds'
 default: `tfds build NAME --file_format=array_record` (this, once, needs TensorFlow too).
 """
 
@@ -79,7 +79,7 @@ def open_tfds(
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ValueError(
-            f"tfds sets need tensorflow-datasets ({error}); pip install 'ddb_jax[tfds]'."
+            f"tfds sets need tensorflow-datasets ({error}); pip install -e '.[tfds]'."
         ) from error
 
     builder = _builder(tfds, name, data_dir)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.data.counts import describe
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.reporting import figures, page
@@ -24,6 +23,7 @@ from ddb_jax.reporting.results import (
 )
 from ddb_jax.stages.contact_sheet import grid_image
 from ddb_jax.stages.context import Context
+from ddb_jax.stages.report_findings import figure, findings, folders_of
 from ddb_jax.stages.scores_table import read_scores, select_split
 from ddb_jax.stages.synthetic_images import load_synthetic
 from ddb_jax.training.files import read_json, write_atomically
@@ -35,7 +35,7 @@ IMAGES_PER_ROW = 10
 def run(context: Context) -> dict[str, Any]:
     """Write the report and, as text, the results table."""
     # inputs are {task name: folder}; the first of each kind stands for the shared upstream.
-    evaluations = [read_json(f / "metrics.json") for f in _all(context, "evaluate").values()]
+    evaluations = [read_json(f / "metrics.json") for f in folders_of(context, "evaluate").values()]
     scores, compared = _score_folders(context)
     rows = _metric_rows(evaluations) + _detection_rows(context)
     metrics = table_metrics(rows)
@@ -45,7 +45,7 @@ def run(context: Context) -> dict[str, Any]:
     methods = [entry for entry in entries if entry["method"] in METHODS]
 
     sections = [
-        ("What was found", _findings(context, scores, methods)),
+        ("What was found", findings(context, scores, methods)),
         ("Results on the test split", _results(context, methods, metrics)),
         ("What the bias looks like", _sheets(context, scores)),
         ("How the amplifier sees the training images", _histograms(scores, compared)),
@@ -64,14 +64,10 @@ def run(context: Context) -> dict[str, Any]:
     return {"rows": len(rows)}
 
 
-def _all(context: Context, stage: str) -> dict[str, Path]:
-    return {name: path for name, path in context.inputs.items() if name.split("/")[1] == stage}
-
-
 def _score_folders(context: Context) -> tuple[Path | None, Path | None]:
     """The scores in use and those of the compared amplifier, both of the first seed."""
     train_on = context.config.amplifier.train_on
-    folders = list(_all(context, "score").items())
+    folders = list(folders_of(context, "score").items())
     used = [path for name, path in folders if name.endswith(train_on)]
     others = [path for name, path in folders if not name.endswith(train_on)]
     return (used[0] if used else None), (others[0] if others else None)
@@ -89,7 +85,7 @@ def _metric_rows(evaluations: list[dict[str, Any]]) -> list[Row]:
 def _detection_rows(context: Context) -> list[Row]:
     """Bias detection of every amplifier of every seed; its selection is the last step."""
     rows, dataset = [], context.dataset.name
-    for name, folder in _all(context, "score").items():
+    for name, folder in folders_of(context, "score").items():
         seed, _, trained_on = name.split("/")
         found = read_json(folder / "detection.json")["train"]["rule"]
         rows += [
@@ -97,65 +93,11 @@ def _detection_rows(context: Context) -> list[Row]:
             for m, v in found.items()
             if isinstance(v, float)
         ]
-    for name, folder in _all(context, "measure_synthesis").items():
+    for name, folder in folders_of(context, "measure_synthesis").items():
         seed = int(name.split("/")[0].removeprefix("seed_"))
         share = read_json(folder / "aligned_share.json")["aligned_share"]
         rows.append(Row(dataset, "synthesis", seed, "last", "aligned_share", share))
     return rows
-
-
-def _findings(context: Context, scores: Path | None, methods: list[dict[str, Any]]) -> list[str]:
-    parts = [page.paragraph(" ".join(describe(context.dataset)))]
-    if scores:
-        detection = read_json(scores / "detection.json")
-        train = detection["train"]
-        found = train["rule"]
-        sizes = train["group_sizes"]
-        flagged = sum(n for name, n in sizes.items() if name.endswith("/conflicting"))
-        text = (
-            f"The bias amplifier, trained on {context.config.amplifier.train_on} images alone,"
-            f" classifies {100 * train['accuracy']:.1f}% of the {sum(sizes.values())} training"
-            f" images correctly. By the rule {detection['rule']!r} it holds {flagged} of them to"
-            " conflict with the bias it has learnt."
-        )
-        if found["bias_auroc"] is not None:
-            text += (
-                f" Against the true bias labels: AUROC {found['bias_auroc']:.4f},"
-                f" average precision {found['bias_average_precision']:.3f} where chance gives"
-                f" {found['bias_prevalence']:.3f},"
-                f" precision {_number(found['bias_precision'])},"
-                f" recall {_number(found['bias_recall'])}."
-            )
-        parts.append(page.paragraph(text))
-        if train["dropped_groups"]:
-            parts.append(
-                page.paragraph(
-                    "Pseudo-groups without a training image, which were left out: "
-                    + ", ".join(train["dropped_groups"])
-                )
-            )
-    for folder in list(_all(context, "measure_synthesis").values())[:1]:
-        m = read_json(folder / "aligned_share.json")
-        low, high = m["interval"]
-        parts.append(
-            page.paragraph(
-                f"Of the synthetic images {100 * m['aligned_share']:.1f}% show their class's bias"
-                f" attribute (95% interval {100 * low:.1f} to {100 * high:.1f}), of the training"
-                f" images {100 * m['aligned_share_of_train']:.1f}%. The probe that reads it is"
-                f" right on {100 * m['probe_accuracy_on_test']:.1f}% of the test images."
-            )
-        )
-    by_name = {entry["method"]: entry for entry in methods}
-    plain = by_name.get("erm", {}).get("conflicting_accuracy")
-    if plain:
-        gains = [
-            f"{entry['title']} {percent(entry['conflicting_accuracy'])}"
-            for entry in methods
-            if entry["method"] != "erm" and "conflicting_accuracy" in entry
-        ]
-        text = "On test images that conflict with the bias, plain training is right on"
-        parts.append(page.paragraph("; ".join([f"{text} {percent(plain)}%", *gains]) + "."))
-    return parts
 
 
 def _results(
@@ -174,19 +116,22 @@ def _results(
                 str(entry["seeds"]),
             ]
         )
-    note = (
-        "In percent, mean and standard deviation over the seeds. An oracle is told the bias of"
-        " every training and validation image; the others are not. The weights were chosen on"
-        " validation; nothing was chosen on the test split."
-    )
-    if len(context.config.seeds) > 1 and context.config.share_upstream:
+    several = len(context.config.seeds) > 1
+    note = "In percent" + (", mean and standard deviation over the seeds." if several else ".")
+    if any(METHODS[entry["method"]].uses_bias_labels for entry in methods):
+        note += (
+            " An oracle is told the bias of every training and validation image; the others are"
+            " not."
+        )
+    note += " The weights were chosen on validation; nothing was chosen on the test split."
+    if several and context.config.share_upstream:
         note += " All seeds share one diffusion model and one amplifier, those of the first seed."
     return [page.table(header, rows), page.paragraph(note)]
 
 
 def _sheets(context: Context, scores: Path | None) -> list[str]:
     parts, dataset = [], context.generator_dataset
-    for folder in list(_all(context, "synthesize").values())[:1]:
+    for folder in list(folders_of(context, "synthesize").values())[:1]:
         source = load_synthetic(folder, dataset.train.image_shape)
         rows = [
             source.images[source.labels == i][:IMAGES_PER_ROW]
@@ -224,7 +169,8 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
             continue
         title = f"trained on {folder.name} images"
         table = select_split(read_scores(folder / "scores.csv"), "train")
-        if np.all(table["conflicting"] >= 0):
+        known = bool(np.all(table["conflicting"] >= 0))
+        if known:
             kinds = {"aligned": table["conflicting"] == 0, "conflicting": table["conflicting"] == 1}
         else:
             kinds = {
@@ -235,9 +181,10 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
         thresholds[title] = read_json(folder / "detection.json")["threshold"]
     if not panels:
         return []
-    caption = (
-        "Cross-entropy of the real training images under the amplifier. The further the two kinds"
-        " lie apart, the better it finds the conflicting ones."
+    caption = "Cross-entropy of the real training images under the amplifier. " + (
+        "The further the two kinds lie apart, the better it finds the conflicting ones."
+        if known
+        else "Flagged are those that the rule holds to conflict with the bias."
     )
     png = figures.loss_histograms(panels, thresholds, "amplifier's loss")
     parts = [page.picture(png, caption)]
@@ -247,9 +194,10 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
         if folder is not None:
             found = read_json(folder / "detection.json")["train"]["rule"]
             names = ("auroc", "average_precision", "prevalence", "precision", "recall")
-            figures_ = [_number(found[f"bias_{name}"]) for name in names]
-            rows.append([f"trained on {folder.name} images", *figures_])
-    return [*parts, page.table(header, rows)]
+            figures_ = [figure(found[f"bias_{name}"]) for name in names]
+            if found["bias_prevalence"] is not None:
+                rows.append([f"trained on {folder.name} images", *figures_])
+    return [*parts, page.table(header, rows)] if rows else parts
 
 
 def _groups(evaluations: list[dict[str, Any]]) -> list[str]:
@@ -279,7 +227,7 @@ def _curves(context: Context) -> list[str]:
     ):
         lines = {}
         first_seed = f"seed_{context.config.seeds[0]}/"
-        for name, folder in _all(context, stage).items():
+        for name, folder in folders_of(context, stage).items():
             rows = [r for r in read_metrics(folder / "metrics.jsonl") if metric in r]
             if rows and name.startswith(first_seed):
                 label = name.split("/")[-1]
@@ -302,13 +250,10 @@ def _provenance(context: Context) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in first["packages"].items())
     times = [[name, f"{record['seconds']:.1f}", record["device"]] for name, record in done.items()]
     return [
+        *([page.paragraph(" ".join(context.dataset.notes))] if context.dataset.notes else []),
         page.paragraph(f"Python {first['python']}; {versions}."),
         page.details("Time of every stage", page.table(["stage", "seconds", "device"], times)),
         page.details(
             "Configuration", page.code(json.dumps(context.config.to_dict(), indent=2, default=list))
         ),
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

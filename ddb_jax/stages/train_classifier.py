@@ -84,8 +84,10 @@ def run(context: Context) -> dict[str, Any]:
 
 def selection_rule(config: Any, method: str) -> str:
     """Name of the rule that chooses the step of this method's weights."""
-    oracle = METHODS[method].uses_bias_labels
-    return config.classifier.oracle_selection if oracle else config.classifier.selection
+    classifier, entry = config.classifier, METHODS[method]
+    if entry.uses_bias_labels:
+        return classifier.oracle_selection
+    return classifier.plain_selection if entry.requires == "nothing" else classifier.selection
 
 
 def _groups(
