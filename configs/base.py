@@ -117,7 +117,9 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.source_size = 0
     # Chooses the step whose weights are kept, see ddb_jax/evaluation/selection.py.
     c.classifier.selection = "worst_pseudo_group"
-    c.classifier.plain_selection = "average"  # for methods that need nothing beforehand, as erm
+    c.classifier.plain_selection = (
+        "average"  # for methods without the amplifier: erm, gce, lff, jtt
+    )
     c.classifier.oracle_selection = "worst_true_group"  # for methods that use bias labels
     c.classifier.evaluate_every = 500
 
@@ -135,6 +137,19 @@ def get_config(preset: str = "") -> ConfigDict:
     c.relative_difficulty.ema = 0.0
     c.relative_difficulty.class_normalize = False
     c.relative_difficulty.normalize_weights = False
+
+    c.gce = ConfigDict()
+    c.gce.q = 0.7  # 0 is cross-entropy, 1 is 1 - p
+    c.gce.scaled = False  # True is the form of LfF's code, with q times the gradient
+
+    c.lff = ConfigDict()
+    c.lff.gce_q = 0.7  # of the biased network
+    c.lff.gce_scaled = False
+    c.lff.ema = 0.7  # of the memories of per-example losses
+
+    c.jtt = ConfigDict()  # jtt and jtt+ddb
+    c.jtt.first_steps = 500  # of the first model, whose errors are repeated; jtt alone
+    c.jtt.upweight = 50  # times that an error stands in an epoch; the published grid: 20, 50, 100
 
     c.bias_balance = ConfigDict()  # bias_bal+ddb and bias_bal
     c.bias_balance.smoothing = 1.0  # added to the count of every pair of class and bias

@@ -76,15 +76,17 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     r".*\.(validation_share|test_share)": (lambda x: 0 < x < 1, "greater than 0 and less than 1"),
     r"data\.seed": (lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32"),
     r".*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
-    r"|images_per_class|shard_size|learning_rate)": (lambda x: x > 0, "greater than 0"),
+    r"|images_per_class|shard_size|learning_rate|first_steps|upweight|smoothing)": (
+        lambda x: x > 0, "greater than 0"
+    ),
     r"num_devices|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
     r"|image_size|source_size|backbone_lr_scale|max_broken|num_threads"
-    r"|probe_steps|min_snr_gamma|step_size|adjustment|colour_jitter|guidance_scale|eta)": (
+    r"|probe_steps|min_snr_gamma|step_size|adjustment|strength|colour_jitter|guidance_scale|eta)": (
         lambda x: x >= 0, "at least 0"
     ),
     r".*\.(ema_decay|ema|momentum)": (lambda x: 0 <= x < 1, "at least 0 and less than 1"),
     r".*\.(beta_start|beta_end)": (lambda x: 0 < x < 1, "between 0 and 1"),
-    r".*\.gce_q": (lambda x: 0 <= x <= 1, "between 0 and 1"),
+    r".*\.gce_q|gce\.q": (lambda x: 0 <= x <= 1, "between 0 and 1"),
 }  # fmt: skip
 
 

@@ -97,6 +97,9 @@ def estimate_costs(
         "train_amplifier": training(
             config.amplifier, amplifier, sides["amplifier"], config.amplifier.num_steps
         ),
+        "train_reference": training(
+            config.classifier, classifier, sides["classifier"], config.jtt.first_steps
+        ),
         "score": (f"{seen:,} images", seen * amplifier),
         "train_classifier": (
             f"{train_text}, {evaluations:,} passes over validation",

@@ -26,6 +26,7 @@ from ddb_jax.stages import (
     train_amplifier,
     train_classifier,
     train_diffusion,
+    train_reference,
 )
 from ddb_jax.stages.context import Context
 from ddb_jax.training import work_directory
@@ -43,6 +44,7 @@ STAGES = {
     "measure_synthesis": measure_synthesis.run,
     "train_amplifier": train_amplifier.run,
     "score": score.run,
+    "train_reference": train_reference.run,
     "train_classifier": train_classifier.run,
     "evaluate": evaluate.run,
     "report": report.run,

@@ -96,11 +96,16 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             sections = ("data", "classifier", *filter(None, [METHODS[method].settings]))
             if "true_groups" in requirements(config, method):
                 sections += ("evaluation",)
+            inputs = {"score": scores} if needed[method] else {}
+            if "reference_errors" in requirements(config, method):
+                reading = ("data", "classifier", "jtt.first_steps", "pseudo_groups")
+                reference = add("train_reference", seed, reading, data="classifier")
+                inputs["train_reference"] = reference
             trained = add(
                 "train_classifier",
                 seed,
                 sections,
-                {"score": scores} if needed[method] else {},
+                inputs,
                 method,
                 data="classifier",
                 method=method,
@@ -123,7 +128,8 @@ def requirements(config: ConfigDict, method: str) -> set[str]:
 
 
 def _needs_scores(config: ConfigDict, method: str) -> bool:
-    return bool(requirements(config, method) & {"amplifier_scores", "pseudo_groups"})
+    of_amplifier = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
+    return bool(requirements(config, method) & of_amplifier)
 
 
 def records(

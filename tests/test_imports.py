@@ -41,6 +41,7 @@ STAGES = (
     "measure_synthesis",
     "train_amplifier",
     "score",
+    "train_reference",
     "train_classifier",
     "evaluate",
     "report",
@@ -90,7 +91,7 @@ def test_stages_never_import_each_other():
 
 
 def test_methods_never_import_each_other():
-    methods = {"erm", "group_dro", "relative_difficulty", "bias_balance"}
+    methods = {"erm", "group_dro", "relative_difficulty", "bias_balance", "lff", "jtt", "gce"}
     for method in methods:
         for name in imported(PACKAGE / "debias" / f"{method}.py"):
             other = name.removeprefix("ddb_jax.debias.").split(".")[0]

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ddb_jax.debias import relative_difficulty
+from ddb_jax.debias import difficulty, relative_difficulty
 from ddb_jax.debias.method import TrainingSet
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
@@ -58,7 +58,7 @@ def test_normalized_weights_have_mean_one():
 
 
 def test_two_losses_of_zero_give_weight_zero():
-    weight = relative_difficulty.relative_difficulty(jnp.zeros(1), jnp.zeros(1))
+    weight = difficulty.relative_difficulty(jnp.zeros(1), jnp.zeros(1))
     np.testing.assert_array_equal(weight, [0.0])
 
 
@@ -102,7 +102,7 @@ def test_memory_over_three_steps(ema, class_normalize):
     for (index, losses), value in zip(steps, expected, strict=True):
         loss, state, _ = step(jnp.asarray(losses, jnp.float32), state, _batch(index))
         np.testing.assert_allclose(loss, value, rtol=1e-5)
-    memory = [expected_memory.get(i, relative_difficulty.NOT_SEEN) for i in range(len(LABELS))]
+    memory = [expected_memory.get(i, difficulty.NOT_SEEN) for i in range(len(LABELS))]
     np.testing.assert_allclose(state["loss_memory"], memory, rtol=1e-5)
 
 

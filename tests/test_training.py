@@ -138,7 +138,8 @@ def test_sgd_and_clipping_by_hand():
 def test_a_scaled_learning_rate_is_that_of_an_optimizer_of_its_own(name):
     """Ten steps on two parameters, one at a tenth of the rate, against two optimisers."""
     common = {"optimizer": name, "weight_decay": 0.1}
-    scales = scale_learning_rates({"head": 1.0, "body": 0.1, "frozen": 0.0}.get)
+    factors = {"head": 1.0, "body": 0.1, "frozen": 0.0}
+    scales = scale_learning_rates(lambda path: factors[path[0]])
     together = optax.chain(make_optimizer(settings(learning_rate=0.1, **common)), scales)
     start = {part: {"w": jnp.array([1.0, -2.0])} for part in ("head", "body", "frozen")}
     params, state = start, together.init(start)

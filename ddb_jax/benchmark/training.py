@@ -9,15 +9,10 @@ import jax
 
 from ddb_jax.benchmark.bench import Bench, Row, in_turns
 from ddb_jax.data.input_pipeline import Batch, train_batches
-from ddb_jax.debias.losses import cross_entropy
 from ddb_jax.debias.method import TrainingSet
 from ddb_jax.debias.methods import METHODS
-from ddb_jax.stages.classifier import (
-    build_classifier,
-    init_variables,
-    input_size,
-    make_train_step,
-)
+from ddb_jax.stages.classifier import build_classifier, init_variables, input_size
+from ddb_jax.stages.classifier_step import make_train_step
 from ddb_jax.training import train_state
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import replicated, shard_batch
@@ -127,7 +122,6 @@ def _make_training(bench: Bench) -> tuple[TrainState, Callable]:
         model,
         size,
         method=method,
-        per_example_loss=cross_entropy,
         augment_key=stream(0, "benchmark/augment"),
     )
 

@@ -29,6 +29,7 @@ def train_batches(
     num_steps: int,
     columns: Mapping[str, np.ndarray] | None = None,
     groups: np.ndarray | None = None,
+    repeats: np.ndarray | None = None,
     num_threads: int = 2,
     process_index: int = 0,
     process_count: int = 1,
@@ -47,6 +48,8 @@ def train_batches(
         groups: Group of every example, int [N], at least 0. The occupied groups then take turns,
             so that each is equally frequent in every batch, to within one; each is shuffled
             without replacement in epochs of its own. None draws from all examples alike.
+        repeats: How often every example stands in an epoch (of its group), int [N], at least 1;
+            None is once.
         num_threads: Threads that read ahead; 0 reads when asked.
         process_index: This process among process_count.
         process_count: Processes that share a batch.
@@ -60,7 +63,7 @@ def train_batches(
     """
     columns = dict(columns or {})
     _check_columns(columns, len(source))
-    draw = _make_draw(len(source), seed, groups)
+    draw = _make_draw(len(source), seed, groups, repeats)
     block = _block(batch_size, process_index, process_count)
 
     def batch_at(step: int) -> Batch:
@@ -104,7 +107,7 @@ def eval_batches(
 
 
 def _make_draw(
-    num_examples: int, seed: int, groups: np.ndarray | None
+    num_examples: int, seed: int, groups: np.ndarray | None, repeats: np.ndarray | None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The endless order: a function from positions int64 [P] in it to example indices [P]."""
     groups = np.zeros(num_examples, np.int32) if groups is None else np.asarray(groups)
@@ -114,7 +117,13 @@ def _make_draw(
         raise ValueError("there are no examples to draw batches from.")
     if np.min(groups) < 0:
         raise ValueError(f"example {np.argmin(groups)} has group {np.min(groups)}, below 0.")
-    members_of = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    repeats = np.ones(num_examples, np.int32) if repeats is None else np.asarray(repeats)
+    if len(repeats) != num_examples or np.min(repeats) < 1:
+        raise ValueError(f"repeats must be {num_examples} numbers of at least 1.")
+    members_of = [
+        np.repeat(members, repeats[members])
+        for members in (np.flatnonzero(groups == group) for group in np.unique(groups))
+    ]
 
     # Twice as many as there are groups: a batch at the seam of two epochs needs both.
     @functools.lru_cache(maxsize=2 * len(members_of))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.method import Batch, Method, State, TrainingSet, no_state
+from ddb_jax.debias.method import Batch, Method, TrainingSet, plain
 
 
 class BiasBalanceSettings(Protocol):
@@ -68,16 +68,4 @@ def make(settings: BiasBalanceSettings, training_set: TrainingSet) -> Method:
     def adjust_logits(logits: jax.Array, batch: Batch) -> jax.Array:
         return logits + jnp.asarray(shift)[batch["given_bias"]]
 
-    def loss(
-        per_example_loss: jax.Array, method_state: State, batch: Batch
-    ) -> tuple[jax.Array, State, dict[str, jax.Array]]:
-        del batch
-        return jnp.mean(per_example_loss), method_state, {}
-
-    return Method(
-        columns=("given_bias",),
-        sampling="uniform",
-        init_state=no_state,
-        loss=loss,
-        adjust_logits=adjust_logits,
-    )
+    return plain(columns=("given_bias",), adjust_logits=adjust_logits)

@@ -2,23 +2,13 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from ddb_jax.debias.method import Batch, Method, State, TrainingSet, no_state
-
-
-def _mean_loss(
-    per_example_loss: jax.Array, method_state: State, batch: Batch
-) -> tuple[jax.Array, State, dict[str, jax.Array]]:
-    del batch
-    return jnp.mean(per_example_loss), method_state, {}
+from ddb_jax.debias.method import Method, TrainingSet, plain
 
 
 def make(settings: Any, training_set: TrainingSet) -> Method:
     """Plain training; it has no settings."""
     del settings, training_set
-    return Method(columns=(), sampling="uniform", init_state=no_state, loss=_mean_loss)
+    return plain()
 
 
 def make_resampling(settings: Any, training_set: TrainingSet) -> Method:
@@ -28,4 +18,4 @@ def make_resampling(settings: Any, training_set: TrainingSet) -> Method:
     (CLeaR 2022).
     """
     del settings, training_set
-    return Method(columns=(), sampling="group_balanced", init_state=no_state, loss=_mean_loss)
+    return plain(sampling="group_balanced")

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 SAMPLINGS = ("uniform", "group_balanced")
@@ -28,6 +29,9 @@ class Method(NamedTuple):
             never negative and carries the gradient; new state and metrics carry none.
         adjust_logits: (logits float32 [B, K], batch) -> the logits that the per-example loss is of,
             in training only; None leaves them.
+        per_example_loss: (logits, labels int32 [B]) -> float32 [B]; None is cross-entropy.
+        repeats: int32 [N], how often every example stands in an epoch of "uniform" sampling; None
+            is once.
     """
 
     columns: tuple[str, ...]
@@ -35,6 +39,27 @@ class Method(NamedTuple):
     init_state: Callable[[], State]
     loss: Callable[[jax.Array, State, Batch], tuple[jax.Array, State, dict[str, jax.Array]]]
     adjust_logits: Callable[[jax.Array, Batch], jax.Array] | None = None
+    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+    repeats: np.ndarray | None = None
+
+
+class PairedMethod(NamedTuple):
+    """A method that trains a biased network of the same shape beside the one it debiases.
+
+    Attributes:
+        columns: As in Method.
+        sampling: As in Method.
+        init_state: As in Method; per-example memories lie here, indexed by the batch's "index".
+        loss: (logits float32 [B, K], biased_logits float32 [B, K], method_state, batch) -> (scalar
+            loss of both networks, new method_state, metrics). Jit-safe.
+    """
+
+    columns: tuple[str, ...]
+    sampling: str
+    init_state: Callable[[], State]
+    loss: Callable[
+        [jax.Array, jax.Array, State, Batch], tuple[jax.Array, State, dict[str, jax.Array]]
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +73,7 @@ class TrainingSet:
         amplifier_loss: float [N], cross-entropy of the frozen bias amplifier; None without it.
         bias: int [N], the bias attribute as the method is given it: the true one for an oracle, the
             amplifier's predicted class for a method on its scores; None otherwise.
+        flagged: bool [N], examples that a first model misclassifies; None without one.
     """
 
     labels: np.ndarray
@@ -55,8 +81,23 @@ class TrainingSet:
     group_sizes: np.ndarray | None = None
     amplifier_loss: np.ndarray | None = None
     bias: np.ndarray | None = None
+    flagged: np.ndarray | None = None
 
 
 def no_state() -> State:
     """The `init_state` of a method that remembers nothing."""
     return {}
+
+
+def mean_loss(
+    per_example_loss: jax.Array, method_state: State, batch: Batch
+) -> tuple[jax.Array, State, dict[str, jax.Array]]:
+    """The `loss` of a method that weighs all examples alike."""
+    del batch
+    return jnp.mean(per_example_loss), method_state, {}
+
+
+def plain(**fields: Any) -> Method:
+    """Plain training, uniform batches and their mean loss, but for the fields given."""
+    defaults = {"columns": (), "sampling": "uniform", "init_state": no_state, "loss": mean_loss}
+    return Method(**{**defaults, **fields})

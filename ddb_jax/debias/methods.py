@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ddb_jax.debias import bias_balance, erm, group_dro, relative_difficulty
-from ddb_jax.debias.method import Method, TrainingSet
+from ddb_jax.debias import bias_balance, erm, gce, group_dro, jtt, lff, relative_difficulty
+from ddb_jax.debias.method import Method, PairedMethod, TrainingSet
 
 
 class MethodEntry(NamedTuple):
@@ -14,7 +14,8 @@ class MethodEntry(NamedTuple):
         title: Name for people.
         requires: What must exist before training: "nothing"; "amplifier_scores", the frozen
             amplifier's losses; "pseudo_groups", groups of class x pseudo-group made from those
-            scores; "true_groups", groups of class x bias label.
+            scores; "amplifier_errors", what it misclassifies; "reference_errors", what a model
+            does that was trained shortly; "true_groups", groups of class x bias label.
         make: (settings, training_set) -> Method. `settings` holds the fields that the method's own
             module names; any object with attributes will do.
         settings: Config section that holds those fields; "" for a method without any.
@@ -25,7 +26,7 @@ class MethodEntry(NamedTuple):
 
     title: str
     requires: str
-    make: Callable[[Any, TrainingSet], Method]
+    make: Callable[[Any, TrainingSet], Method | PairedMethod]
     settings: str = ""
     uses_bias_labels: bool = False
     pseudo_group_rule: str | None = None
@@ -33,6 +34,13 @@ class MethodEntry(NamedTuple):
 
 METHODS: dict[str, MethodEntry] = {
     "erm": MethodEntry("ERM", "nothing", erm.make),
+    "gce": MethodEntry("GCE", "nothing", gce.make, "gce"),
+    "lff": MethodEntry("LfF", "nothing", lff.make, "lff"),
+    "jtt": MethodEntry("JTT", "reference_errors", jtt.make, "jtt"),
+    "jtt+ddb": MethodEntry("JTT on the amplifier's errors", "amplifier_errors", jtt.make, "jtt"),
+    "resampling+ddb": MethodEntry(
+        "Resampling of pseudo-groups", "pseudo_groups", erm.make_resampling
+    ),
     "ddb_i": MethodEntry("DDB-I", "pseudo_groups", group_dro.make, "group_dro"),
     "ddb_i_error_set": MethodEntry(
         "DDB-I (error set)",

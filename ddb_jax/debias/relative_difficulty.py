@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddb_jax.debias.difficulty import (
+    EPSILON,
+    class_maximum,
+    new_memory,
+    relative_difficulty,
+    share_of_class_maximum,
+    update_memory,
+)
 from ddb_jax.debias.method import Batch, Method, State, TrainingSet, no_state
-
-EPSILON = 1e-8
-NOT_SEEN = -1.0  # a cross-entropy is never negative
 
 
 class RelativeDifficultySettings(Protocol):
@@ -34,43 +39,6 @@ class RelativeDifficultySettings(Protocol):
     ema: float
     class_normalize: bool
     normalize_weights: bool
-
-
-def relative_difficulty(amplifier_loss: jax.Array, loss: jax.Array) -> jax.Array:
-    """Weight l_a / (l_a + l_d + 1e-8) in [0, 1]; high where only the amplifier fails.
-
-    Args:
-        amplifier_loss: l_a, float32 [B], loss of the biased model, not negative.
-        loss: l_d, float32 [B], loss of the trained model, not negative.
-
-    Returns:
-        float32 [B] (LfF, eq. 2).
-    """
-    return amplifier_loss / (amplifier_loss + loss + EPSILON)
-
-
-def update_memory(memory: jax.Array, index: jax.Array, loss: jax.Array, ema: float) -> jax.Array:
-    """Running average per example; the first visit stores the loss itself.
-
-    Args:
-        memory: float32 [N], NOT_SEEN where an example was never visited.
-        index: int32 [B], positions of the batch's examples. Where one stands in the batch twice,
-            one of its losses is stored.
-        loss: float32 [B], not negative.
-        ema: alpha, in [0, 1).
-
-    Returns:
-        float32 [N].
-    """
-    old = memory[index]
-    return memory.at[index].set(jnp.where(old < 0, loss, ema * old + (1.0 - ema) * loss))
-
-
-def class_maximum(values: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """float32 [K], the largest of the non-negative values [N] of each class; 0 for an empty one."""
-    maximum = np.zeros(num_classes, np.float32)
-    np.maximum.at(maximum, labels, values)
-    return maximum
 
 
 def make(settings: RelativeDifficultySettings, training_set: TrainingSet) -> Method:
@@ -106,7 +74,7 @@ def make(settings: RelativeDifficultySettings, training_set: TrainingSet) -> Met
     amplifier_maximum = class_maximum(amplifier_losses, labels, num_classes)
 
     def init_state() -> State:
-        state = {"loss_memory": jnp.full(labels.shape, NOT_SEEN, jnp.float32)}
+        state = {"loss_memory": new_memory(len(labels))}
         if class_normalize:
             # In the state, not a constant of the training step, which would be N numbers large.
             state["labels"] = jnp.asarray(labels)
@@ -122,8 +90,9 @@ def make(settings: RelativeDifficultySettings, training_set: TrainingSet) -> Met
             method_state = {**method_state, "loss_memory": memory}
             own_loss = memory[batch["index"]]
         if class_normalize:
-            maximum = jax.ops.segment_max(memory, method_state["labels"], num_classes)
-            own_loss /= maximum[batch["label"]] + EPSILON
+            own_loss = share_of_class_maximum(
+                memory, method_state["labels"], batch["index"], num_classes
+            )
             amplifier_loss /= jnp.asarray(amplifier_maximum)[batch["label"]] + EPSILON
         weight = relative_difficulty(amplifier_loss, own_loss)
         metrics = {"mean_weight": jnp.mean(weight)}

@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ddb_jax.data.input_pipeline import eval_batches, train_batches
-from ddb_jax.data.preprocessing import augment, to_input
+from ddb_jax.data.preprocessing import to_input
 from ddb_jax.data.source import Source
-from ddb_jax.debias.method import Method
+from ddb_jax.debias.losses import cross_entropy
+from ddb_jax.debias.method import Method, PairedMethod
 from ddb_jax.models.classifiers import make_classifier
 from ddb_jax.models.pretrained import load_pretrained
+from ddb_jax.stages.classifier_step import BIASED, MAIN, main_weights, make_train_step
 from ddb_jax.stages.context import Context
 from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import abstract_like, load_weights, save_weights
@@ -25,7 +26,6 @@ from ddb_jax.training.compilation import jit
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.fit import Schedule, fit
 from ddb_jax.training.mesh import replicated, shard_batch
-from ddb_jax.training.optimizer import make_optimizer, scale_learning_rates
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.train_state import TrainState
 
@@ -98,85 +98,14 @@ def make_predict(
     return predict
 
 
-def make_train_step(
-    settings: ConfigDict,
-    model: Any,
-    image_size: int,
-    *,
-    method: Method,
-    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array],
-    augment_key: jax.Array,
-) -> tuple[
-    optax.GradientTransformation,
-    Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]],
-]:
-    """The optimiser of a classifier section and the training step that uses it, not yet jitted.
-
-    Args:
-        settings: A classifier section of the config.
-        model: From `build_classifier`.
-        image_size: Side of the images that the network sees.
-        method: The debiasing method.
-        per_example_loss: (logits [B, K], labels [B]) -> [B].
-        augment_key: Key of the random transforms; a step folds its number into it.
-    """
-    optimizer, backbone_lr_scale = make_optimizer(settings), settings.backbone_lr_scale
-    if settings.trainable != "all":
-        backbone_lr_scale = 0.0
-    if backbone_lr_scale != 1.0:
-        scales = scale_learning_rates(lambda name: 1.0 if name == "head" else backbone_lr_scale)
-        optimizer = optax.chain(optimizer, scales)
-
-    def train_step(
-        state: TrainState, batch: dict[str, jax.Array]
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(augment_key, state.step)
-        images = augment(
-            key,
-            batch["image"],
-            max_shift=settings.max_shift,
-            flip=settings.flip,
-            crop_size=image_size,
-            min_area=settings.random_resized_crop,
-        )
-        x = to_input(images, image_size, settings.normalization)
-
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            if not backbone_lr_scale:  # no gradient is computed for what does not move
-                params = {**jax.lax.stop_gradient(params), "head": params["head"]}
-            variables = {"params": params}
-            if state.batch_stats:
-                variables["batch_stats"] = state.batch_stats
-            (logits, _), updates = model.apply(
-                variables, x, train=settings.trainable != "head", mutable=["batch_stats"]
-            )
-            adjusted = method.adjust_logits(logits, batch) if method.adjust_logits else logits
-            losses = per_example_loss(adjusted, batch["label"])
-            loss, method_state, metrics = method.loss(losses, state.method_state, batch)
-            right = jnp.mean(jnp.argmax(logits, axis=1) == batch["label"])
-            metrics = {"loss": loss, "train_accuracy": right, **metrics}
-            return loss, (updates.get("batch_stats", {}), method_state, metrics)
-
-        (_, (batch_stats, method_state, metrics)), gradients = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.params)
-        metrics["grad_norm"] = optax.tree.norm(gradients)
-        state = train_state.apply_gradients(
-            state, gradients, optimizer, batch_stats=batch_stats, method_state=method_state
-        )
-        return state, metrics
-
-    return optimizer, train_step
-
-
 def train_classifier(
     context: Context,
     settings: ConfigDict,
     source: Source,
     *,
     num_outputs: int,
-    method: Method,
-    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array],
+    method: Method | PairedMethod,
+    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
     columns: Mapping[str, np.ndarray] | None = None,
     groups: np.ndarray | None = None,
     validation: Source | None = None,
@@ -190,7 +119,7 @@ def train_classifier(
         source: The images to train on.
         num_outputs: Number of classes.
         method: The debiasing method, which turns per-example losses into one.
-        per_example_loss: (logits [B, K], labels [B]) -> [B].
+        per_example_loss: (logits [B, K], labels [B]) -> [B], where the method brings none.
         columns: Per-example arrays that the method reads from its batch.
         groups: Group of every example, for group-balanced sampling.
         validation: Where the weights to keep are chosen; None keeps the last.
@@ -201,6 +130,7 @@ def train_classifier(
         The last state; its `selected` holds what was written, where validation chose.
     """
     model, size = build_classifier(settings, num_outputs), input_size(settings, source)
+    paired = isinstance(method, PairedMethod)
     optimizer, train_step = make_train_step(
         settings,
         model,
@@ -211,29 +141,38 @@ def train_classifier(
     )
     num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
 
-    def fresh_variables() -> Any:
+    def fresh_variables(name: str = MAIN) -> Any:
         key = stream(context.seed, "train_classifier/init")  # every method starts alike
-        return init_variables(model, key, size)
+        return init_variables(model, key if name == MAIN else jax.random.fold_in(key, 1), size)
 
     def init(*pretrained: Any) -> TrainState:
-        variables = pretrained[0] if pretrained else fresh_variables()
+        # Both networks of a pair start from the pretrained weights.
+        starts = [pretrained[0] if pretrained else fresh_variables(name) for name in (MAIN, BIASED)]
+        variables = starts[0]
+        if paired:
+            variables = {
+                part: dict(zip((MAIN, BIASED), (start[part] for start in starts), strict=True))
+                for part in starts[0]
+            }
         return train_state.create(
-            variables, optimizer, method_state=method.init_state(), num_scores=num_scores
+            variables,
+            optimizer,
+            method_state=method.init_state(),
+            num_scores=num_scores,
+            selectable=starts[0],
         )
 
     predict = make_predict(settings, num_outputs, size, context.mesh)
 
     def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
-        weights = {"params": state.params, "batch_stats": state.batch_stats}
+        weights = main_weights(state.params, state.batch_stats, method)
         predictions = predict(weights, validation)
         right = predictions.predicted == validation.labels
         # Kept as float32, as the checkpoint holds it, so that a resumed run compares the same.
         value = tuple(float(v) for v in np.float32(score(right)))
         best = tuple(float(v) for v in jax.device_get(state.selected["score"]))
         if value >= best:  # the later step wins a tie
-            state = state.replace(
-                selected=_copy_selected(state.params, state.batch_stats, state.step, value)
-            )
+            state = state.replace(selected=_copy_selected(weights, state.step, value))
         return state, {
             "validation_accuracy": float(np.mean(right)),
             "validation_score": value[0],
@@ -250,6 +189,7 @@ def train_classifier(
             num_steps=settings.num_steps,
             columns=columns or {},
             groups=groups,
+            repeats=None if paired else method.repeats,
         ),
         Schedule(
             settings.num_steps,
@@ -264,7 +204,7 @@ def train_classifier(
         evaluate=evaluate if validation else None,
         init_arguments=_pretrained(context, settings, fresh_variables),
     )
-    kept = state.selected or {"params": state.params, "batch_stats": state.batch_stats}
+    kept = state.selected or main_weights(state.params, state.batch_stats, method)
     save_weights(
         context.folder / "weights",
         {name: kept[name] for name in ("params", "batch_stats") if kept[name]},
@@ -273,9 +213,9 @@ def train_classifier(
 
 
 @jax.jit
-def _copy_selected(params: Any, batch_stats: Any, step: jax.Array, score: Any) -> dict[str, Any]:
+def _copy_selected(weights: dict[str, Any], step: jax.Array, score: Any) -> dict[str, Any]:
     """Copies, since the next step donates the originals."""
-    copied = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats, "step": step})
+    copied = jax.tree.map(jnp.copy, {**weights, "step": step})
     return {**copied, "score": jnp.asarray(score, jnp.float32)}
 
 

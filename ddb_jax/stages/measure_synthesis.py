@@ -12,7 +12,6 @@ import numpy as np
 
 from ddb_jax.data.source import ArraySource, Source
 from ddb_jax.debias.erm import make as make_erm
-from ddb_jax.debias.losses import cross_entropy
 from ddb_jax.debias.pseudo_groups import assign_bias_groups
 from ddb_jax.evaluation.metrics import wilson_interval
 from ddb_jax.stages.classifier import load_classifier, train_classifier
@@ -35,7 +34,6 @@ def run(context: Context) -> dict[str, Any]:
         _bias_as_label(train),
         num_outputs=num_biases,
         method=make_erm(None, None),
-        per_example_loss=cross_entropy,
         groups=cells.ids,
     )
     predict = load_classifier(context, settings, num_biases, context.folder, train)

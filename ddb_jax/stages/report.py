@@ -93,6 +93,14 @@ def _detection_rows(context: Context) -> list[Row]:
             for m, v in found.items()
             if isinstance(v, float)
         ]
+    for name, folder in folders_of(context, "train_reference").items():
+        seed = int(name.split("/")[0].removeprefix("seed_"))
+        found = read_json(folder / "detection.json")["train"]["error_set"]
+        rows += [
+            Row(dataset, "jtt_reference", seed, "last", m, v)
+            for m, v in found.items()
+            if isinstance(v, float)
+        ]
     for name, folder in folders_of(context, "measure_synthesis").items():
         seed = int(name.split("/")[0].removeprefix("seed_"))
         share = read_json(folder / "aligned_share.json")["aligned_share"]

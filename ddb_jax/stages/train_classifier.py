@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.data.source import Dataset, Source
-from ddb_jax.debias.losses import cross_entropy
 from ddb_jax.debias.method import TrainingSet
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.debias.pseudo_groups import Groups, assign_bias_groups, assign_groups
@@ -21,6 +20,9 @@ from ddb_jax.stages.scores_table import read_scores, select_split
 from ddb_jax.training.files import write_json
 
 log = logging.getLogger("ddb_jax")
+
+# Where a method's error set is written.
+ERRORS = {"amplifier_errors": "score", "reference_errors": "train_reference"}
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -39,12 +41,17 @@ def run(context: Context) -> dict[str, Any]:
     amplifier_loss = train_scores.get("loss")
     # The amplifier calls an image what its bias looks like.
     given_bias = train.bias if entry.uses_bias_labels else train_scores.get("predicted")
+    flagged = None
+    if entry.requires in ERRORS:
+        first = read_scores(context.inputs[ERRORS[entry.requires]] / "scores.csv")
+        flagged = select_split(first, "train")["error_set"].astype(bool)
     training_set = TrainingSet(
         labels=train.labels,
         num_classes=context.num_classes,
         group_sizes=groups.sizes if groups else None,
         amplifier_loss=amplifier_loss,
         bias=given_bias,
+        flagged=flagged,
     )
     method = entry.make(config.get(entry.settings) if entry.settings else None, training_set)
     available = {
@@ -64,7 +71,6 @@ def run(context: Context) -> dict[str, Any]:
         train,
         num_outputs=context.num_classes,
         method=method,
-        per_example_loss=cross_entropy,
         columns={column: available[column] for column in method.columns},
         groups=groups.ids if method.sampling == "group_balanced" else None,
         validation=None if selection == "last" else validation,
@@ -87,7 +93,8 @@ def selection_rule(config: Any, method: str) -> str:
     classifier, entry = config.classifier, METHODS[method]
     if entry.uses_bias_labels:
         return classifier.oracle_selection
-    return classifier.plain_selection if entry.requires == "nothing" else classifier.selection
+    plain = entry.requires in ("nothing", "reference_errors")
+    return classifier.plain_selection if plain else classifier.selection
 
 
 def _groups(

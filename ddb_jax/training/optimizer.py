@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import jax
 import optax
 
 
@@ -34,20 +35,25 @@ def make_schedule(settings: OptimizerSettings) -> optax.Schedule:
     return optax.join_schedules([warmup, main], [settings.warmup_steps])
 
 
-def scale_learning_rates(scale: Callable[[str], float]) -> optax.GradientTransformation:
+def scale_learning_rates(scale: Callable[[tuple[str, ...]], float]) -> optax.GradientTransformation:
     """Multiply the finished updates of every parameter; comes last, after the optimiser.
 
     AdamW and SGD apply the learning rate last, to the weight decay too, so that this is a learning
     rate of its own for each parameter; at 0 it does not move.
 
     Args:
-        scale: From the name at the top of the parameter tree to the factor.
+        scale: From a parameter's names, from the top of the tree down, to the factor.
     """
 
     def update(updates: Any, params: Any = None) -> Any:
-        return {name: optax.tree.scale(scale(name), part) for name, part in updates.items()}
+        return jax.tree.map_with_path(lambda path, u: scale(names(path)) * u, updates)
 
     return optax.stateless(update)
+
+
+def names(path: Any) -> tuple[str, ...]:
+    """The keys of a path in a tree of dictionaries."""
+    return tuple(key.key for key in path)
 
 
 def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:

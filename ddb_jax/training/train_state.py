@@ -38,6 +38,7 @@ def create(
     ema: bool = False,
     method_state: Any = None,
     num_scores: int = 0,
+    selectable: dict[str, Any] | None = None,
 ) -> TrainState:
     """State at step 0. Call it inside jit, so that no two leaves share a buffer (donation).
 
@@ -47,14 +48,16 @@ def create(
         ema: Keep averaged parameters.
         method_state: Initial state of the debiasing method.
         num_scores: Length of the validation score; 0 for no selection.
+        selectable: The part of the variables that validation may prefer; None is all.
     """
     params = variables["params"]
     batch_stats = variables.get("batch_stats", {})
     selected = {}
     if num_scores:
+        chosen = variables if selectable is None else selectable
         selected = {
-            "params": jax.tree.map(jnp.copy, params),
-            "batch_stats": jax.tree.map(jnp.copy, batch_stats),
+            "params": jax.tree.map(jnp.copy, chosen["params"]),
+            "batch_stats": jax.tree.map(jnp.copy, chosen.get("batch_stats", {})),
             "step": jnp.zeros((), jnp.int32),
             "score": jnp.full((num_scores,), -jnp.inf, jnp.float32),
         }

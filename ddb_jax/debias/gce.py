@@ -1,0 +1,35 @@
+"""Training with the generalised cross-entropy of Zhang and Sabuncu, NeurIPS 2018, alone.
+
+It dwells on what is easy, and so on the bias: as a rival it shows how far the biased models of
+other methods are biased.
+"""
+
+import functools
+from typing import Protocol
+
+from ddb_jax.debias.losses import generalized_cross_entropy
+from ddb_jax.debias.method import Method, TrainingSet, plain
+
+
+class GCESettings(Protocol):
+    """Settings of the loss.
+
+    Attributes:
+        q: In [0, 1]: 0 is cross-entropy, 1 is 1 - p. LfF's biased network takes 0.7.
+        scaled: The form of LfF's released code, stop_gradient(q p^q) times cross-entropy.
+    """
+
+    q: float
+    scaled: bool
+
+
+def make(settings: GCESettings, training_set: TrainingSet) -> Method:
+    """Plain training with this loss in the place of cross-entropy.
+
+    Raises:
+        ValueError: q lies outside [0, 1].
+    """
+    if not 0.0 <= settings.q <= 1.0:
+        raise ValueError(f"q of GCE is {settings.q}; it must lie in [0, 1].")
+    loss = functools.partial(generalized_cross_entropy, q=settings.q, scaled=settings.scaled)
+    return plain(per_example_loss=loss)
