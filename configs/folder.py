@@ -40,7 +40,7 @@ def get_config(preset: str = "") -> ConfigDict:
 
 
 def _cpu(c: ConfigDict) -> None:
-    """Two cores: about an hour for two thousand images."""
+    """Two cores: estimated at about an hour where nothing else runs."""
     c.name += "_cpu"
     c.unet.channels = 32
     c.unet.channel_mults = (1, 2, 2)

@@ -100,7 +100,7 @@ def test_dry_run_changes_nothing(tiny_config, finished, tmp_path, capsys):
     workdir = finished(tiny_config)
     run(tiny_config, workdir, dry_run=True)
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("done") for line in lines) and len(lines) == 16
+    assert all(line.startswith("done") for line in lines) and len(lines) == 18
     run(tiny_config, tmp_path / "new", dry_run=True)
     assert all(line.startswith("would run") for line in capsys.readouterr().out.splitlines())
     assert not (tmp_path / "new").exists()
@@ -151,7 +151,7 @@ def test_several_seeds_share_the_upstream(tiny_config):
 
 def test_erm_alone_with_plain_selection_needs_no_diffusion(tiny_config):
     tiny_config.methods = ("erm",)
-    tiny_config.classifier.selection = "average"
+    tiny_config.classifier.plain_selection = "average"
     stages = [task.stage for task in pipeline.plan(tiny_config, True)]
     assert stages == ["train_classifier", "evaluate", "report"]
 

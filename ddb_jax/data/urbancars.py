@@ -73,6 +73,6 @@ def list_urbancars(root: Path) -> Listing:
         CLASSES,
         BIAS_NAMES,
         left_out_notes(others),
-        BIAS_ATTRIBUTES,
-        PUBLISHED_COUNTS,
+        bias_attributes=BIAS_ATTRIBUTES,
+        published_counts=PUBLISHED_COUNTS,
     )
