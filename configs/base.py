@@ -228,6 +228,7 @@ def smoke(c: ConfigDict) -> None:
         section.log_every = 10
         section.checkpoint_every = 10
     c.classifier.evaluate_every = 15
+    c.jtt.first_steps = 10
 
 
 def apply_preset(

@@ -101,3 +101,4 @@ def _smoke(c: ConfigDict) -> None:
     c.amplifier.num_steps = 20
     c.classifier.num_steps = 40
     c.classifier.evaluate_every = 20
+    c.jtt.first_steps = 10

@@ -89,3 +89,4 @@ def _smoke(c: ConfigDict) -> None:
         section.log_every = 5
         section.checkpoint_every = 10
     c.classifier.evaluate_every = 10
+    c.jtt.first_steps = 10
