@@ -32,37 +32,12 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.pct = "0.5pct"  # of the published tree, data.name=cmnist_tree
     c.data.severity = 4  # 1 to 5; of LfF's sets: the larger, the less the colours vary
 
-    c.unet.channels = 16
-    c.unet.channel_mults = (1, 2, 2)
-    c.unet.num_res_blocks = 1
-    c.unet.attention_resolutions = (4,)
-    c.unet.dropout = 0.0
-    c.unet.downsample = "conv"
-    c.unet.upsample = "nearest"
-
-    c.diffusion.image_size = 16
-    c.diffusion.prediction = "v"
-    c.diffusion.min_snr_gamma = 5.0
-    c.diffusion.ema_decay = 0.995
-    c.diffusion.num_steps = 1_500
-    c.diffusion.learning_rate = 3e-3
-    c.diffusion.warmup_steps = 100
-    c.diffusion.checkpoint_every = 500
-
+    base.small_generator(c)
     c.synthesis.images_per_class = 200
-    c.synthesis.num_steps = 10
 
-    c.amplifier.network = "resnet8"
-    c.amplifier.width = 16
-    c.amplifier.stem = "cifar"
-    c.amplifier.max_shift = 2
-    c.amplifier.flip = False
-    c.amplifier.batch_size = 64
+    base.small_classifier(c.amplifier)
     c.amplifier.num_steps = 500
-    c.amplifier.learning_rate = 3e-3
-    c.amplifier.lr_schedule = "cosine"
     c.amplifier.label_smoothing = 0.05
-    c.amplifier.checkpoint_every = 250
 
     # The perceptron of Learning from Failure; its Adam, with a schedule of ours.
     c.classifier.network = "mlp"

@@ -25,45 +25,18 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.validation_share = 0.2
     c.data.test_share = 0.25
 
-    c.unet.channels = 16
-    c.unet.channel_mults = (1, 2, 2)
-    c.unet.num_res_blocks = 1
-    c.unet.attention_resolutions = (4,)
-    c.unet.dropout = 0.0
-    c.unet.downsample = "conv"
-    c.unet.upsample = "nearest"
-
-    c.diffusion.image_size = 16
-    # With eps prediction the same network learns the colours of its classes far more slowly.
-    c.diffusion.prediction = "v"
-    c.diffusion.min_snr_gamma = 5.0
-    c.diffusion.ema_decay = 0.995
-    c.diffusion.num_steps = 1500
-    c.diffusion.learning_rate = 3e-3
-    c.diffusion.warmup_steps = 100
+    base.small_generator(c)
     c.diffusion.log_every = 50
-    c.diffusion.checkpoint_every = 500
-
     c.synthesis.images_per_class = 100
-    c.synthesis.num_steps = 10
     c.synthesis.shard_size = 200
 
     c.classifier.image_size = 16
     for section in (c.amplifier, c.classifier):
-        section.network = "resnet8"
-        section.width = 16
-        section.stem = "cifar"
-        section.max_shift = 2
-        section.flip = False
-        section.batch_size = 64
-        section.learning_rate = 3e-3
-        section.lr_schedule = "cosine"
-        section.checkpoint_every = 250
+        base.small_classifier(section)
+        section.num_steps = 500
         section.log_every = 50
-    c.amplifier.num_steps = 500
     c.amplifier.compare = True
     c.amplifier.label_smoothing = 0.05
-    c.classifier.num_steps = 500
     c.classifier.evaluate_every = 50
     c.classifier.plain_selection = "worst_pseudo_group"  # one rule for all without bias labels
 
