@@ -102,7 +102,9 @@ def test_dry_run_changes_nothing(tiny_config, finished, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("done") for line in lines) and len(lines) == 18
     run(tiny_config, tmp_path / "new", dry_run=True)
-    assert all(line.startswith("would run") for line in capsys.readouterr().out.splitlines())
+    tasks, _, costs = capsys.readouterr().out.partition("estimated cost")
+    assert all(line.startswith("would run") for line in tasks.splitlines())
+    assert "seed_0/train_diffusion" in costs
     assert not (tmp_path / "new").exists()
 
 
