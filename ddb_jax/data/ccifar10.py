@@ -12,11 +12,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ddb_jax.data.bias_assignment import apportion, assign_bias, check_share
 from ddb_jax.data.cifar10 import CLASS_NAMES, read_cifar10
 from ddb_jax.data.corruptions import SEVERITIES, corrupt
+from ddb_jax.data.decode import resize_all
 from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.training.files import write_atomically
 
@@ -121,7 +121,7 @@ def load_ccifar10(
             (cifar10[f"{part}_images"][members], labels, bias, positions),
         )
         paths = tuple(f"cifar10/{part}/{i:05d}" for i in positions)
-        sources[split] = ArraySource(_resize(images, image_size), labels, bias, paths)
+        sources[split] = ArraySource(resize_all(images, image_size), labels, bias, paths)
     notes = [
         f"A share of {conflicting_share:g} of the training and validation images has another"
         f" corruption than that of its class; severity {severity}. The validation split is"
@@ -207,16 +207,6 @@ def _cached(
     cache_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())
     return corrupted
-
-
-def _resize(images: np.ndarray, image_size: int) -> np.ndarray:
-    if image_size == images.shape[1]:
-        return images
-    resized = np.empty((len(images), image_size, image_size, 3), np.uint8)
-    for i, image in enumerate(images):
-        size = (image_size, image_size)
-        resized[i] = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
-    return resized
 
 
 def _published_counts(share: float) -> dict[str, dict[str, int]]:

@@ -11,9 +11,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ddb_jax.data.bias_assignment import apportion, assign_bias, check_share
+from ddb_jax.data.decode import resize_all
 from ddb_jax.data.digits import PALETTE
 from ddb_jax.data.source import ArraySource, Dataset
 
@@ -103,7 +103,7 @@ def load_cmnist(
         colours = np.float32(list(PALETTE.values()))[bias] + jitter[part][of_split]
         folder = "mnist/test" if split == "test" else "mnist/train"
         sources[split] = ArraySource(
-            colour_images(_resize(grey[part][of_split], image_size), colours.clip(0.0, 1.0)),
+            colour_images(resize_all(grey[part][of_split], image_size), colours.clip(0.0, 1.0)),
             classes,
             bias,
             tuple(f"{folder}/{i:06d}" for i in range(start, start + len(classes))),
@@ -205,14 +205,3 @@ def _published_counts(share: float) -> dict[str, dict[str, int]]:
         }
         for split, number in conflicting.items()
     }
-
-
-def _resize(grey: np.ndarray, image_size: int) -> np.ndarray:
-    """uint8 [N, 28, 28] -> uint8 [N, image_size, image_size]."""
-    if image_size == grey.shape[1]:
-        return grey
-    resized = np.empty((len(grey), image_size, image_size), np.uint8)
-    for i, digit in enumerate(grey):
-        size = (image_size, image_size)
-        resized[i] = Image.fromarray(digit).resize(size, Image.Resampling.BILINEAR)
-    return resized

@@ -163,3 +163,14 @@ class _QuietPillow:
 
 
 _QUIET = _QuietPillow()
+
+
+def resize_all(images: np.ndarray, image_size: int) -> np.ndarray:
+    """Square uint8 images [N, S, S] or [N, S, S, 3] to `image_size`, bilinear as `decode_image`."""
+    if image_size == images.shape[1]:
+        return images
+    resized = np.empty((len(images), image_size, image_size, *images.shape[3:]), np.uint8)
+    for i, image in enumerate(images):
+        size = (image_size, image_size)
+        resized[i] = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    return resized
