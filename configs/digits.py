@@ -38,6 +38,8 @@ def get_config(preset: str = "") -> ConfigDict:
     c.amplifier.compare = True
     c.amplifier.label_smoothing = 0.05
     c.classifier.evaluate_every = 50
+    c.disent.swap_after = 100
+    c.reference.num_steps = 100
     c.classifier.plain_selection = "worst_pseudo_group"  # one rule for all without bias labels
 
     return base.apply_preset(c, preset, {"smoke": _smoke})
@@ -62,4 +64,4 @@ def _smoke(c: ConfigDict) -> None:
         section.log_every = 5
         section.checkpoint_every = 10
     c.classifier.evaluate_every = 10
-    c.jtt.first_steps = 10
+    c.reference.num_steps = 10

@@ -32,6 +32,8 @@ NORMS = ("batch", "group")
 LOSSES = ("cross_entropy", "generalized_cross_entropy")
 
 UNSUPERVISED_RULES = [n for n, rule in SELECTION_RULES.items() if not rule.uses_bias_labels]
+# Fields that hold lists, and of what.
+LISTS = {"methods": str, "dfr.c_grid": float}
 
 CHOICES: dict[str, Iterable[str]] = {
     "data.name": DATASETS,
@@ -56,6 +58,7 @@ CHOICES: dict[str, Iterable[str]] = {
     "classifier.plain_selection": UNSUPERVISED_RULES,
     "classifier.oracle_selection": SELECTION_RULES,
     "group_dro.sampling": SAMPLINGS,
+    "dfr.penalty": ("l1", "l2"),
 }
 for _section in ("amplifier", "classifier"):
     CHOICES |= {
@@ -72,16 +75,20 @@ for _section in ("amplifier", "classifier"):
 # Field patterns and the range that a number in them must lie in.
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     r".*\.(aligned_share|label_dropout|label_smoothing|dropout|random_resized_crop"
-    r"|conflicting_share)": (lambda x: 0 <= x <= 1, "between 0 and 1"),
-    r".*\.(validation_share|test_share)": (lambda x: 0 < x < 1, "greater than 0 and less than 1"),
+    r"|conflicting_share|confidence)": (lambda x: 0 <= x <= 1, "between 0 and 1"),
+    r".*\.(validation_share|test_share|held_out_share|top_share)": (
+        lambda x: 0 < x < 1, "greater than 0 and less than 1"
+    ),
     r"data\.seed": (lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32"),
     r".*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
-    r"|images_per_class|shard_size|learning_rate|first_steps|upweight|smoothing)": (
+    r"|images_per_class|shard_size|learning_rate|upweight|smoothing|tries|members|agreement|refits"
+    r"|temperature)": (
         lambda x: x > 0, "greater than 0"
     ),
-    r"num_devices|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
+    r"num_devices|afr\.gamma|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
     r"|image_size|source_size|backbone_lr_scale|max_broken|num_threads"
-    r"|probe_steps|min_snr_gamma|step_size|adjustment|strength|colour_jitter|guidance_scale|eta)": (
+    r"|probe_steps|min_snr_gamma|step_size|adjustment|strength|colour_jitter|guidance_scale|eta|swap_after"
+    r"|lambda_\w+|bandwidth|\w+_lr_scale|regularization|max_gradient_norm|ce_weight)": (
         lambda x: x >= 0, "at least 0"
     ),
     r".*\.(ema_decay|ema|momentum)": (lambda x: 0 <= x < 1, "at least 0 and less than 1"),
@@ -218,6 +225,22 @@ def check_config(config: ConfigDict) -> None:
             problems.append(f"config.synthesis: {error}")
     if config.data.name in DATASETS:
         problems += missing_settings(config.data)
+    if config.given_scores.csv and not Path(config.given_scores.csv).is_file():
+        problems.append(
+            f"config.given_scores.csv is {config.given_scores.csv}, and there is no such file"
+        )
+    if config.committee.agreement > config.committee.members:
+        problems.append(
+            f"config.committee.agreement is {config.committee.agreement}, more than its"
+            f" {config.committee.members} members"
+        )
+    rules = {name: config.classifier[name] for name in ("selection", "plain_selection")}
+    blind = [f"config.classifier.{name}" for name, rule in rules.items() if rule == "last"]
+    if config.search.tries > 1 and blind:
+        problems.append(
+            f"config.search.tries is {config.search.tries}, and {' and '.join(blind)} 'last' looks"
+            " at nothing that tries could be chosen by: take 'average' or another rule"
+        )
     problems += _unequal_sizes(config)
     for name in ("amplifier", "classifier"):
         section = config[name]
@@ -262,9 +285,9 @@ def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
     problems = []
     for name in names:
         value = _get(config, name)
-        kind = {"methods": str}.get(name, int)
+        kind = LISTS.get(name, int)
         if isinstance(value, tuple) and not all(type(entry) is kind for entry in value):
-            words = {str: "names", int: "whole numbers"}[kind]
+            words = {str: "names", int: "whole numbers", float: "numbers"}[kind]
             problems.append(f"config.{name} is {value}, it must be a list of {words}")
         if isinstance(value, float) and not math.isfinite(value):
             problems.append(f"config.{name} is {value}, it must be a finite number")

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.source import Dataset
 from ddb_jax.plan import Task
-from ddb_jax.stages.classifier import build_classifier, init_variables, input_size
 from ddb_jax.stages.generator import build_unet, init_params
+from ddb_jax.stages.networks import build_classifier, init_variables, input_size
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.progress import duration
 
@@ -85,6 +85,11 @@ def estimate_costs(
     train_text, train_operations = training(
         config.classifier, classifier, sides["classifier"], config.classifier.num_steps
     )
+    first = training(config.classifier, classifier, sides["classifier"], config.reference.num_steps)
+    train = (
+        f"{train_text}, {evaluations:,} passes over validation",
+        train_operations + evaluations * len(dataset.validation) * classifier,
+    )
     work = {
         "train_diffusion": training(diffusion, unet, sides["diffusion"], diffusion.num_steps),
         "synthesize": (f"{num_images:,} images of {passes:,} passes", num_images * passes * unet),
@@ -97,14 +102,13 @@ def estimate_costs(
         "train_amplifier": training(
             config.amplifier, amplifier, sides["amplifier"], config.amplifier.num_steps
         ),
-        "train_reference": training(
-            config.classifier, classifier, sides["classifier"], config.jtt.first_steps
+        **dict.fromkeys(("train_reference", "train_bias_features"), first),
+        "train_committee": (
+            f"{config.committee.members} networks, {first[0]}",
+            config.committee.members * first[1],
         ),
         "score": (f"{seen:,} images", seen * amplifier),
-        "train_classifier": (
-            f"{train_text}, {evaluations:,} passes over validation",
-            train_operations + evaluations * len(dataset.validation) * classifier,
-        ),
+        **dict.fromkeys(("train_classifier", "train_base"), train),
         "evaluate": (f"{len(dataset.test):,} images", len(dataset.test) * classifier),
     }
     return [Cost(task.name, *work[task.stage]) for task in tasks if task.stage in work]

@@ -1,6 +1,5 @@
 """Running the plan of a config: what is finished is skipped, what changed is named."""
 
-import importlib.metadata
 import logging
 import platform
 import shutil
@@ -19,19 +18,27 @@ from ddb_jax.data.source import Dataset
 from ddb_jax.plan import Task, flatten, plan, records, requirements
 from ddb_jax.stages import (
     evaluate,
+    given_scores,
+    infer_environments,
     measure_synthesis,
     report,
     score,
     synthesize,
     train_amplifier,
+    train_base,
+    train_bias_features,
     train_classifier,
+    train_committee,
     train_diffusion,
+    train_last_layer,
     train_reference,
 )
 from ddb_jax.stages.context import Context
 from ddb_jax.training import work_directory
+from ddb_jax.training.energy import EnergyMeter
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.files import read_json, write_json
+from ddb_jax.training.manifest import code_version, library_versions
 from ddb_jax.training.mesh import make_mesh
 from ddb_jax.training.progress import duration
 from ddb_jax.training.stop import StopFlag
@@ -44,13 +51,17 @@ STAGES = {
     "measure_synthesis": measure_synthesis.run,
     "train_amplifier": train_amplifier.run,
     "score": score.run,
+    "given_scores": given_scores.run,
     "train_reference": train_reference.run,
+    "infer_environments": infer_environments.run,
+    "train_committee": train_committee.run,
+    "train_bias_features": train_bias_features.run,
+    "train_base": train_base.run,
     "train_classifier": train_classifier.run,
+    "train_last_layer": train_last_layer.run,
     "evaluate": evaluate.run,
     "report": report.run,
 }
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn")
 
 
 def _refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
@@ -68,7 +79,7 @@ def _refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
 
 def _refuse_markers(config: ConfigDict, dataset: Dataset) -> None:
     """Stop when what is asked for needs to know with what an image conflicts."""
-    asking = [f"config.methods {m}" for m in config.methods if m == "bias_bal"]
+    asking = [f"config.methods {m}" for m in config.methods if m in ("bias_bal", "bias_con")]
     if config.evaluation.group_by == "bias":
         asking.append("config.evaluation.group_by 'bias'")
     if dataset.bias_is_marker and asking:
@@ -136,7 +147,7 @@ def run(
         log.info("finished in %s", duration(time.perf_counter() - begin))
         report_folder = workdir / "report"
         if work_directory.is_done(report_folder, expected["report"]["fingerprint"]):
-            for name in ("report.html", "results.csv", "scores.csv"):
+            for name in ("report.html", "results.csv", "scores.csv", "manifest.json"):
                 if (report_folder / name).exists():
                     shutil.copyfile(report_folder / name, workdir / name)
             log.info("\n%s", (report_folder / "table.txt").read_text())
@@ -200,7 +211,8 @@ def _run_task(
     )
     context.leave_if_stopped("the stages before it are done")
     begin = time.perf_counter()
-    result = STAGES[task.stage](context)
+    with EnergyMeter(mesh.local_devices) as meter:
+        result = STAGES[task.stage](context)
     seconds = time.perf_counter() - begin
     work_directory.close_stage(
         folder,
@@ -210,7 +222,10 @@ def _run_task(
             "seconds": round(seconds, 2),
             "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
             "python": platform.python_version(),
-            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "watt_hours": round(meter.energy.watt_hours, 4),
+            "energy_source": meter.energy.source,
+            "packages": library_versions(),
+            "code": code_version(),
         },
     )
     log.info("%s: %s", task.name, duration(seconds))

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
+from ddb_jax.stages.search import draw
 from ddb_jax.stages.train_classifier import selection_rule
 from ddb_jax.training.work_directory import fingerprint
 
@@ -51,9 +52,10 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
         inputs: dict[str, str] | None = None,
         variant: str = "",
         data: str = "generator",
+        place: str = "",
         **options: Any,
     ) -> str:
-        name = f"seed_{seed}/{stage}" + (f"/{variant}" if variant else "")
+        name = f"seed_{seed}/{place or stage}" + (f"/{variant}" if variant else "")
         tasks.setdefault(name, Task(name, stage, seed, data, sections, inputs or {}, options))
         return name
 
@@ -83,35 +85,79 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
         inputs = {"train_amplifier": amplifier}
         return add("score", seed, (*sections, "pseudo_groups"), inputs, train_on)
 
-    needed = {method: _needs_scores(config, method) for method in config.methods}
-    for seed in config.seeds:
+    def add_requirements(seed: int, needs: set[str]) -> dict[str, str]:
+        """The tasks that a method of this seed reads from, but for the base of a last layer."""
+        inputs = {}
         upstream_seed = config.seeds[0] if config.share_upstream else seed
-        scores = ""
-        if any(needed.values()):
-            scores = add_scores(upstream_seed, config.amplifier.train_on)
+        if needs & OF_AMPLIFIER and config.given_scores.csv:
+            sections = ("data", "given_scores", "pseudo_groups")
+            given = add("given_scores", config.seeds[0], sections, data="classifier")
+            inputs["score"] = given
+        elif needs & OF_AMPLIFIER:
+            inputs["score"] = add_scores(upstream_seed, config.amplifier.train_on)
             if config.amplifier.compare:
                 other = {"synthetic": "real", "real": "synthetic"}[config.amplifier.train_on]
                 add_scores(upstream_seed, other)
+
+        def add_first(stage: str, *sections: str, **sources: str) -> None:
+            inputs[stage] = add(stage, seed, ("data", *sections), sources, data="classifier")
+
+        if needs & {"reference_errors", "environments"}:
+            add_first("train_reference", "classifier", "reference", "pseudo_groups")
+        if "environments" in needs:
+            reference = inputs["train_reference"]
+            add_first("infer_environments", "eiil", train_reference=reference)
+        if "committee_votes" in needs:
+            add_first("train_committee", "classifier", "reference", "committee", "pseudo_groups")
+        if "bias_features" in needs:
+            add_first("train_bias_features", "classifier", "reference")
+        return inputs
+
+    def add_base(seed: int, method: str) -> str:
+        """The plainly trained network that a last layer is fitted over."""
+        if METHODS[method].settings != "afr":
+            return add_training(seed, "erm")
+        needs = requirements(config, "erm")
+        return add(
+            "train_base",
+            seed,
+            ("data", "classifier", *_read_for(needs)),
+            add_requirements(seed, needs),
+            data="classifier",
+            held_out_share=config.afr.held_out_share,
+        )
+
+    def add_training(seed: int, method: str) -> str:
+        entry, needs = METHODS[method], requirements(config, method)
+        sections = ("data", "classifier", *filter(None, [entry.settings]), *_read_for(needs))
+
+        def add_inputs(seed: int) -> dict[str, str]:
+            inputs = add_requirements(seed, needs)
+            if entry.stage == "train_last_layer":
+                inputs["base"] = add_base(seed, method)
+            return inputs
+
+        inputs, first = add_inputs(seed), config.seeds[0]
+        searched = entry.search or entry.stage == "train_classifier"
+        if searched and config.search.tries > 1:
+            for i in range(config.search.tries):  # the first seed searches for all
+                inputs[f"try_{i}"] = add(
+                    entry.stage,
+                    first,
+                    sections,
+                    add_inputs(first),
+                    f"{method}/{i}",
+                    "classifier",
+                    "search",
+                    method=method,
+                    values=draw(config, method, i),
+                )
+        return add(entry.stage, seed, sections, inputs, method, "classifier", method=method)
+
+    for seed in config.seeds:
         for method in config.methods:
-            sections = ("data", "classifier", *filter(None, [METHODS[method].settings]))
-            if "true_groups" in requirements(config, method):
-                sections += ("evaluation",)
-            inputs = {"score": scores} if needed[method] else {}
-            if "reference_errors" in requirements(config, method):
-                reading = ("data", "classifier", "jtt.first_steps", "pseudo_groups")
-                reference = add("train_reference", seed, reading, data="classifier")
-                inputs["train_reference"] = reference
-            trained = add(
-                "train_classifier",
-                seed,
-                sections,
-                inputs,
-                method,
-                data="classifier",
-                method=method,
-            )
+            inputs = {"trained": add_training(seed, method)}
             sections = ("data", "classifier", "evaluation")
-            inputs = {"train_classifier": trained}
             add("evaluate", seed, sections, inputs, method, data="classifier", method=method)
     # The report reads every other task.
     sections = tuple(config.keys())
@@ -121,15 +167,22 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
     return list(tasks.values())
 
 
+# What an amplifier must have scored.
+OF_AMPLIFIER = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
+
+
 def requirements(config: ConfigDict, method: str) -> set[str]:
     """What the method and the rule that selects its step need beforehand."""
     rule = selection_rule(config, method)
-    return {METHODS[method].requires, SELECTION_RULES[rule].requires}
+    needs = {METHODS[method].requires, SELECTION_RULES[rule].requires}
+    if METHODS[method].stage == "train_last_layer":
+        needs |= requirements(config, "erm")  # of its base
+    return needs
 
 
-def _needs_scores(config: ConfigDict, method: str) -> bool:
-    of_amplifier = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
-    return bool(requirements(config, method) & of_amplifier)
+def _read_for(needs: set[str]) -> tuple[str, ...]:
+    """Sections that say what the groups are."""
+    return ("evaluation",) if "true_groups" in needs else ()
 
 
 def records(
@@ -166,12 +219,13 @@ INESSENTIAL = (
 
 
 def _essential(section: Any) -> Any:
-    """A section without the inessential fields; a file of weights stands for its content."""
+    """A section without the inessential fields; a file that it names stands for its content."""
     if not isinstance(section, dict):
         return section
     kept = {name: value for name, value in section.items() if name not in INESSENTIAL}
-    if kept.get("weights"):
-        kept["weights"] = hashlib.sha256(Path(kept["weights"]).read_bytes()).hexdigest()[:16]
+    for name in ("weights", "csv"):
+        if kept.get(name):
+            kept[name] = hashlib.sha256(Path(kept[name]).read_bytes()).hexdigest()[:16]
     return kept
 
 

@@ -12,7 +12,7 @@ from ddb_jax.data.datasets import load_dataset
 from ddb_jax.main import main
 from ddb_jax.models.classifiers import make_classifier
 from ddb_jax.models.pretrained import torchvision_name
-from ddb_jax.stages.classifier import init_variables
+from ddb_jax.stages.networks import init_variables
 
 TINY = {
     "methods": "erm,ddb_ii",

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ddb_jax.debias import group_dro
-from ddb_jax.debias.method import PairedMethod, TrainingSet
+from ddb_jax.debias.method import TrainingSet
 from ddb_jax.debias.methods import METHODS
 
 LABELS = np.array([0, 0, 1, 1])

@@ -50,12 +50,23 @@ def steps(number=4):
     ]
 
 
+def joint(method):
+    """The method's loss as a function of what its two networks say."""
+
+    def loss(logits, biased_logits, state, batch):
+        outputs = {"main": (logits, None), "biased": (biased_logits, None)}
+        network = lambda name, x: outputs[name]  # noqa: E731
+        return method.loss(network, state, {**batch, "x": None}, None)
+
+    return loss
+
+
 def test_losses_and_weights_over_steps():
     method = lff.make(SETTINGS, TrainingSet(LABELS, 2))
     state = method.init_state()
     for (index, logits, biased), (weight, loss) in zip(steps(), by_hand(steps()), strict=True):
         batch = {"index": jnp.asarray(index), "label": jnp.asarray(LABELS[index])}
-        value, state, metrics = jax.jit(method.loss)(logits, biased, state, batch)
+        value, state, metrics = jax.jit(joint(method))(logits, biased, state, batch)
         np.testing.assert_allclose(metrics["mean_weight"], weight, rtol=1e-5)
         np.testing.assert_allclose(value, loss, rtol=1e-5)
 
@@ -65,7 +76,7 @@ def test_gradients_do_not_cross():
     method = lff.make(SETTINGS, TrainingSet(LABELS, 2))
     index, logits, biased = steps(1)[0]
     batch = {"index": jnp.asarray(index), "label": jnp.asarray(LABELS[index])}
-    loss = lambda d, b: method.loss(d, b, method.init_state(), batch)[0]  # noqa: E731
+    loss = lambda d, b: joint(method)(d, b, method.init_state(), batch)[0]  # noqa: E731
     of_debiased, of_biased = jax.grad(loss, argnums=(0, 1))(logits, biased)
     onehot = np.eye(2)[LABELS[index]]
     p_d, p_b = probabilities(logits), probabilities(biased)

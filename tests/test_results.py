@@ -37,9 +37,9 @@ def test_only_metrics_that_occur_are_in_the_table():
         re.split(r"  +", line) for line in text_table(entries, table_metrics(ROWS)).splitlines()
     ]
     assert lines == [
-        ["method", "average", "background_gap", "selection", "seeds"],
-        ["erm", "60.0 +- 14.1", "25.0", "last", "2"],
-        ["ddb_i", "80.0", "-", "last", "1"],
+        ["method", "average", "background_gap", "selection", "tries", "seeds"],
+        ["erm", "60.0 +- 14.1", "25.0", "last", "1", "2"],
+        ["ddb_i", "80.0", "-", "last", "1", "1"],
     ]
 
 
@@ -57,5 +57,6 @@ def test_glossary_knows_the_metrics_of_named_attributes():
 
 def test_csv_is_tidy():
     assert results_csv(ROWS[:1]) == (
-        "dataset,method,seed,selection,metric,value\ncars,erm,0,last,average_accuracy,0.5\n"
+        "dataset,method,seed,selection,metric,value,low,high,tries\n"
+        "cars,erm,0,last,average_accuracy,0.5,,,1\n"
     )

@@ -16,7 +16,7 @@ RIVALS = ("gce", "lff", "jtt")
 def config(tiny_config):
     tiny_config.methods = RIVALS
     tiny_config.classifier.plain_selection = "average"
-    tiny_config.jtt.first_steps = 4
+    tiny_config.reference.num_steps = 4
     tiny_config.jtt.upweight = 3
     return tiny_config
 

@@ -20,6 +20,7 @@ GROUPS = np.array([0, 0, 1, -1, 3, 3])
         ("class_difference", (-0.25, 0.625)),
         ("worst_pseudo_group", (0.0, 0.5)),
         ("worst_true_group", (0.0, 0.5)),
+        ("oracle_best_on_test", (4 / 6, 0.625)),
     ],
 )
 def test_scores_by_hand(rule, expected):
@@ -35,6 +36,14 @@ def test_only_one_rule_uses_bias_labels():
         assert rule.uses_bias_labels == (rule.requires == "true_groups")
         if rule.requires == "nothing":
             assert rule.score(LABELS, CORRECT, None) == rule.score(LABELS, CORRECT, GROUPS)
+
+
+def test_only_the_oracle_of_the_test_split_reads_it():
+    assert [name for name, rule in RULES.items() if rule.reads_test] == ["oracle_best_on_test"]
+    rule = RULES["oracle_best_on_test"]
+    assert rule.requires == "test_split" and "TEST SPLIT (oracle)" in rule.title
+    # Half of each class right: better than GROUPS's worst group, and it needs no groups.
+    assert rule.score(np.array([0, 0, 1, 1]), np.array([1, 0, 1, 0], bool), None) == (0.5, 0.5)
 
 
 def test_missing_groups_are_refused():

@@ -11,8 +11,8 @@ from ddb_jax.benchmark.bench import Bench, Row, in_turns
 from ddb_jax.data.input_pipeline import Batch, train_batches
 from ddb_jax.debias.method import TrainingSet
 from ddb_jax.debias.methods import METHODS
-from ddb_jax.stages.classifier import build_classifier, init_variables, input_size
-from ddb_jax.stages.classifier_step import make_train_step
+from ddb_jax.stages.classifier_step import MAIN, make_train_step
+from ddb_jax.stages.networks import build_classifier, init_variables, input_size
 from ddb_jax.training import train_state
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import replicated, shard_batch
@@ -119,7 +119,7 @@ def _make_training(bench: Bench) -> tuple[TrainState, Callable]:
     method = METHODS["erm"].make(None, TrainingSet(bench.source.labels, bench.num_classes))
     optimizer, step = make_train_step(
         settings,
-        model,
+        {MAIN: model},
         size,
         method=method,
         augment_key=stream(0, "benchmark/augment"),

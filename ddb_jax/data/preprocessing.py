@@ -15,6 +15,8 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    # x / 255 / 255, as LfF's code divides Coloured MNIST; inputs of a hundredth and less.
+    "unit_twice": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
 
 

@@ -117,6 +117,31 @@ class _BiasHidden(Source):
         return {**self._source.gather(indices), "bias": self.bias[indices]}
 
 
+class Subset(Source):
+    """Some examples of another source; their "index" is the position here."""
+
+    def __init__(self, source: Source, indices: np.ndarray) -> None:
+        """Args:
+        source: Any source.
+        indices: int [M], positions in it.
+        """
+        self._source, self._indices = source, np.asarray(indices)
+        self.labels, self.bias = source.labels[self._indices], source.bias[self._indices]
+        self.paths = tuple(source.paths[i] for i in self._indices)
+        self.image_shape = source.image_shape
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return {**self._source[int(self._indices[index])], "index": np.int32(index)}
+
+    def gather(self, indices: np.ndarray) -> Example:
+        """The other source's examples at these positions of the subset."""
+        found = self._source.gather(self._indices[indices])
+        return {**found, "index": np.asarray(indices, np.int32)}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Three splits and the names of what is in them.

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddb_jax.debias.method import State
+
 EPSILON = 1e-8
 NOT_SEEN = -1.0  # a cross-entropy is never negative
 
@@ -71,3 +73,61 @@ def class_maximum(values: np.ndarray, labels: np.ndarray, num_classes: int) -> n
     maximum = np.zeros(num_classes, np.float32)
     np.maximum.at(maximum, labels, values)
     return maximum
+
+
+def init_memories(labels: np.ndarray, biased_loss: np.ndarray | None = None) -> State:
+    """The memories of both models, the biased one's filled where it is frozen and its loss known.
+
+    Args:
+        labels: int [N].
+        biased_loss: float [N], not negative; None where nothing is known yet.
+    """
+    unknown = new_memory(len(labels))
+    return {
+        "biased_memory": unknown if biased_loss is None else jnp.asarray(biased_loss, jnp.float32),
+        "memory": new_memory(len(labels)),
+        # In the state, not a constant of the training step, which would be N numbers large.
+        "labels": jnp.asarray(labels, jnp.int32),
+    }
+
+
+def weigh(
+    memories: State,
+    index: jax.Array,
+    biased_loss: jax.Array,
+    loss: jax.Array,
+    ema: float,
+    num_classes: int,
+) -> tuple[jax.Array, State]:
+    """Learning from Failure's weight of a batch, and the memories after it.
+
+    Args:
+        memories: From `init_memories`.
+        index: int32 [B].
+        biased_loss: float32 [B], cross-entropy of the biased model.
+        loss: float32 [B], cross-entropy of the debiased model.
+        ema: alpha of the running averages, in [0, 1).
+        num_classes: Number of classes.
+
+    Returns:
+        float32 [B] in [0, 1], without gradient, and the new memories.
+    """
+    new = dict(memories)
+    for name, value in (("biased_memory", biased_loss), ("memory", loss)):
+        new[name] = update_memory(memories[name], index, jax.lax.stop_gradient(value), ema)
+    shares = (
+        share_of_class_maximum(new[name], new["labels"], index, num_classes)
+        for name in ("biased_memory", "memory")
+    )
+    return relative_difficulty(*shares), new
+
+
+def final_weights(memories: State, num_classes: int) -> jax.Array:
+    """The weight of every training example by its memories, float32 [N]; 0 where never visited."""
+    index = jnp.arange(len(memories["labels"]))
+    biased, own = (
+        share_of_class_maximum(memories[name], memories["labels"], index, num_classes)
+        for name in ("biased_memory", "memory")
+    )
+    seen = (memories["biased_memory"] >= 0) & (memories["memory"] >= 0)
+    return jnp.where(seen, relative_difficulty(biased, own), 0.0)

@@ -1,8 +1,12 @@
-"""Empirical risk minimisation: the mean loss, over uniform or group-balanced batches."""
+"""Empirical risk minimisation: the mean loss, of all alike, or of groups that weigh the same."""
 
 from typing import Any
 
-from ddb_jax.debias.method import Method, TrainingSet, plain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddb_jax.debias.method import Batch, Method, State, TrainingSet, plain
 
 
 def make(settings: Any, training_set: TrainingSet) -> Method:
@@ -19,3 +23,37 @@ def make_resampling(settings: Any, training_set: TrainingSet) -> Method:
     """
     del settings, training_set
     return plain(sampling="group_balanced")
+
+
+def group_weights(group_sizes: np.ndarray) -> np.ndarray:
+    """Weight N / (G n_g) of an example of each group, whose mean over the examples is 1.
+
+    Args:
+        group_sizes: int [G], all positive.
+
+    Returns:
+        float32 [G].
+    """
+    sizes = np.asarray(group_sizes, np.float64)
+    return (sizes.sum() / (len(sizes) * sizes)).astype(np.float32)
+
+
+def make_reweighting(settings: Any, training_set: TrainingSet) -> Method:
+    """Uniform batches, the loss of an example weighed by 1 / n_g; it has no settings.
+
+    Importance weighting, the baseline of GroupDRO (Sagawa et al., ICLR 2020, section 3.3).
+
+    Raises:
+        ValueError: There are no groups.
+    """
+    del settings
+    if training_set.group_sizes is None:
+        raise ValueError("reweighting needs groups.")
+    weights = jnp.asarray(group_weights(training_set.group_sizes))
+
+    def loss(
+        per_example_loss: jax.Array, method_state: State, batch: Batch
+    ) -> tuple[jax.Array, State, dict[str, jax.Array]]:
+        return jnp.mean(weights[batch["group"]] * per_example_loss), method_state, {}
+
+    return plain(columns=("group",), loss=loss)

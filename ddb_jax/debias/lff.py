@@ -1,23 +1,33 @@
 """Learning from Failure (Nam et al., NeurIPS 2020): a biased network weighs another one's examples.
 
 The update follows the released code, alinlab/LfF, whose memories and class-wise scaling the paper's
-formula leaves out.
+formula leaves out. Two other biased models may take the part of its own: DDB's frozen amplifier,
+and one that is trained on the examples alone that a committee of biased networks holds to be
+aligned (BiasEnsemble, Lee et al., AAAI 2023).
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ddb_jax.debias.difficulty import (
-    new_memory,
-    relative_difficulty,
-    share_of_class_maximum,
-    update_memory,
+from ddb_jax.debias.difficulty import final_weights, init_memories, weigh
+from ddb_jax.debias.losses import (
+    accuracy,
+    cross_entropy,
+    generalized_cross_entropy,
+    masked_mean,
 )
-from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
-from ddb_jax.debias.method import Batch, PairedMethod, State, TrainingSet
+from ddb_jax.debias.method import (
+    Batch,
+    JointMethod,
+    Method,
+    NetworkSpec,
+    State,
+    TrainingSet,
+    plain,
+)
 
 
 class LfFSettings(Protocol):
@@ -34,7 +44,7 @@ class LfFSettings(Protocol):
     ema: float
 
 
-def make(settings: LfFSettings, training_set: TrainingSet) -> PairedMethod:
+def make(settings: LfFSettings, training_set: TrainingSet) -> JointMethod:
     """Loss = mean GCE of the biased network + mean of weight * CE of the debiased one.
 
     Both networks' cross-entropies enter a running average per example, which is divided by its
@@ -44,40 +54,106 @@ def make(settings: LfFSettings, training_set: TrainingSet) -> PairedMethod:
     Raises:
         ValueError: `ema` lies outside [0, 1), or gce_q outside [0, 1].
     """
-    ema, num_classes = settings.ema, training_set.num_classes
-    labels = np.asarray(training_set.labels, np.int32)
-    if not 0.0 <= ema < 1.0:
-        raise ValueError(f"ema of LfF is {ema}; it must lie in [0, 1).")
+
+    def biased_loss(logits: jax.Array, batch: Batch) -> jax.Array:
+        losses = generalized_cross_entropy(
+            logits, batch["label"], settings.gce_q, scaled=settings.gce_scaled
+        )
+        return jnp.mean(losses)
+
+    return _pair(settings, training_set, (), biased_loss)
+
+
+def make_on_committee(settings: LfFSettings, training_set: TrainingSet) -> JointMethod:
+    """The same with CE over the batch's examples that are not flagged as the biased network's loss.
+
+    Without any, that loss is 0. Both networks still weigh all examples.
+
+    Raises:
+        ValueError: As `make`, or nothing is flagged because there was no committee.
+    """
+    if training_set.flagged is None:
+        raise ValueError("LfF on a committee needs the examples that it does not agree on.")
+
+    def biased_loss(logits: jax.Array, batch: Batch) -> jax.Array:
+        return masked_mean(cross_entropy(logits, batch["label"]), ~batch["flagged"])
+
+    return _pair(settings, training_set, ("flagged",), biased_loss)
+
+
+def make_on_amplifier(settings: LfFSettings, training_set: TrainingSet) -> Method:
+    """One network, weighed by the loss of the frozen amplifier in the place of the biased one's.
+
+    Raises:
+        ValueError: As `make`, or the amplifier's losses are missing.
+    """
+    if training_set.amplifier_loss is None:
+        raise ValueError("LfF on the amplifier needs its losses.")
+    _check(settings)
+    num_classes = training_set.num_classes
+
+    def loss(
+        per_example_loss: jax.Array, method_state: State, batch: Batch
+    ) -> tuple[jax.Array, State, dict[str, jax.Array]]:
+        weight, memories = weigh(
+            method_state,
+            batch["index"],
+            batch["amplifier_loss"],
+            per_example_loss,
+            settings.ema,
+            num_classes,
+        )
+        return jnp.mean(weight * per_example_loss), memories, {"mean_weight": jnp.mean(weight)}
+
+    return plain(
+        columns=("amplifier_loss",),
+        init_state=lambda: init_memories(training_set.labels, training_set.amplifier_loss),
+        loss=loss,
+        suspicion=lambda method_state: final_weights(method_state, num_classes),
+    )
+
+
+def _check(settings: LfFSettings) -> None:
+    if not 0.0 <= settings.ema < 1.0:
+        raise ValueError(f"ema of LfF is {settings.ema}; it must lie in [0, 1).")
     if not 0.0 <= settings.gce_q <= 1.0:
         raise ValueError(f"gce_q of LfF is {settings.gce_q}; it must lie in [0, 1].")
 
-    def init_state() -> State:
-        return {
-            "biased_memory": new_memory(len(labels)),
-            "memory": new_memory(len(labels)),
-            # In the state, not a constant of the training step, which would be N numbers large.
-            "labels": jnp.asarray(labels),
-        }
+
+def _pair(
+    settings: LfFSettings,
+    training_set: TrainingSet,
+    columns: tuple[str, ...],
+    biased_loss: Callable[[jax.Array, Batch], jax.Array],
+) -> JointMethod:
+    """The two networks; `biased_loss` is (logits, batch) -> the biased one's scalar loss."""
+    _check(settings)
+    num_classes = training_set.num_classes
 
     def loss(
-        logits: jax.Array, biased_logits: jax.Array, method_state: State, batch: Batch
+        network: Callable[..., Any], method_state: State, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, State, dict[str, jax.Array]]:
+        del key
+        logits, _ = network("main", batch["x"])
+        biased_logits, _ = network("biased", batch["x"])
         own = cross_entropy(logits, batch["label"])
         biased = cross_entropy(biased_logits, batch["label"])
-        new, shares = dict(method_state), []
-        for name, value in (("biased_memory", biased), ("memory", own)):
-            value = jax.lax.stop_gradient(value)
-            new[name] = update_memory(method_state[name], batch["index"], value, ema)
-            shares.append(
-                share_of_class_maximum(new[name], new["labels"], batch["index"], num_classes)
-            )
-        weight = relative_difficulty(*shares)
-        biased_loss = jnp.mean(
-            generalized_cross_entropy(
-                biased_logits, batch["label"], settings.gce_q, scaled=settings.gce_scaled
-            )
+        weight, memories = weigh(
+            method_state, batch["index"], biased, own, settings.ema, num_classes
         )
-        metrics = {"mean_weight": jnp.mean(weight), "biased_loss": biased_loss}
-        return biased_loss + jnp.mean(weight * own), new, metrics
+        of_biased = biased_loss(biased_logits, batch)
+        metrics = {
+            "train_accuracy": accuracy(logits, batch["label"]),
+            "mean_weight": jnp.mean(weight),
+            "biased_loss": of_biased,
+        }
+        return of_biased + jnp.mean(weight * own), memories, metrics
 
-    return PairedMethod(columns=(), sampling="uniform", init_state=init_state, loss=loss)
+    return JointMethod(
+        columns=columns,
+        sampling="uniform",
+        init_state=lambda: init_memories(training_set.labels),
+        loss=loss,
+        networks={"main": NetworkSpec(), "biased": NetworkSpec()},
+        suspicion=lambda method_state: final_weights(method_state, num_classes),
+    )

@@ -1,4 +1,4 @@
-"""Per-example classification losses: cross-entropy and generalised cross-entropy."""
+"""Per-example classification losses, cross-entropy and generalised cross-entropy, and means."""
 
 import jax
 import jax.numpy as jnp
@@ -55,3 +55,14 @@ def generalized_cross_entropy(
     if scaled:
         return jax.lax.stop_gradient(q * jnp.exp(-q * loss)) * loss
     return -jnp.expm1(-q * loss) / q
+
+
+def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Share of the batch whose most probable class is the label, a scalar without gradient."""
+    return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of values [B] over the examples of mask [B] (bool, or 0 and 1); 0 if there is none."""
+    mask = mask.astype(values.dtype)
+    return jnp.sum(mask * values) / jnp.maximum(jnp.sum(mask), 1.0)

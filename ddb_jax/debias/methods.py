@@ -3,8 +3,33 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ddb_jax.debias import bias_balance, erm, gce, group_dro, jtt, lff, relative_difficulty
-from ddb_jax.debias.method import Method, PairedMethod, TrainingSet
+from ddb_jax.debias import (
+    afr,
+    bias_balance,
+    bias_contrastive,
+    debian,
+    dfr,
+    disent,
+    erm,
+    gce,
+    group_dro,
+    jtt,
+    lff,
+    rebias,
+    relative_difficulty,
+    selecmix,
+)
+from ddb_jax.debias.method import JointMethod, LastLayer, Method, TrainingSet
+
+# The stage whose scores.csv a method reads, by what it requires.
+SCORES_OF = {
+    "amplifier_scores": "score",
+    "amplifier_errors": "score",
+    "pseudo_groups": "score",
+    "reference_errors": "train_reference",
+    "committee_votes": "train_committee",
+    "environments": "infer_environments",
+}
 
 
 class MethodEntry(NamedTuple):
@@ -15,48 +40,170 @@ class MethodEntry(NamedTuple):
         requires: What must exist before training: "nothing"; "amplifier_scores", the frozen
             amplifier's losses; "pseudo_groups", groups of class x pseudo-group made from those
             scores; "amplifier_errors", what it misclassifies; "reference_errors", what a model
-            does that was trained shortly; "true_groups", groups of class x bias label.
-        make: (settings, training_set) -> Method. `settings` holds the fields that the method's own
-            module names; any object with attributes will do.
+            does that was trained shortly; "environments", groups of class x environment inferred
+            from such a model; "committee_votes", what a committee of biased networks is not sure
+            of; "bias_features", the features of a frozen network of a small receptive field;
+            "true_groups", groups of class x bias label.
+        make: (settings, training_set) -> the method. `settings` holds the fields that the method's
+            own module names; any object with attributes will do.
         settings: Config section that holds those fields; "" for a method without any.
-        uses_bias_labels: True for an oracle, which is told the bias of every training image.
+        uses_bias_labels: True for an oracle, which is told the true bias of images.
         pseudo_group_rule: The rule that makes its pseudo-groups, where the method fixes it; None
             where the configured rule holds.
+        flagged: Column of the scores that is its TrainingSet.flagged; "" for none.
+        detects_by_loss: What it misclassifies in the end, and its loss there, are its opinion of
+            which training images conflict.
+        stage: "train_classifier", or "train_last_layer" for a LastLayer.
+        search: Fields that a hyperparameter search draws beside the learning rate, and what from:
+            (low, high, "linear" or "log") or a list of values.
     """
 
     title: str
     requires: str
-    make: Callable[[Any, TrainingSet], Method | PairedMethod]
+    make: Callable[[Any, TrainingSet], Method | JointMethod | LastLayer]
     settings: str = ""
     uses_bias_labels: bool = False
     pseudo_group_rule: str | None = None
+    flagged: str = ""
+    detects_by_loss: bool = False
+    stage: str = "train_classifier"
+    search: tuple[tuple[str, tuple[float, float, str] | list[Any]], ...] = ()
 
+
+_LFF_SEARCH = (("lff.gce_q", (0.3, 0.9, "linear")), ("lff.ema", (0.0, 0.9, "linear")))
+_JTT_SEARCH = (("jtt.upweight", [5, 20, 50, 100]),)
+_GROUP_DRO_SEARCH = (
+    ("group_dro.step_size", (1e-3, 1e-1, "log")),
+    ("group_dro.adjustment", (0.0, 5.0, "linear")),
+)
+_DISENT_SEARCH = (
+    ("disent.lambda_dis", (1.0, 10.0, "log")),
+    ("disent.lambda_swap", (0.1, 1.0, "log")),
+)
+_BIAS_BALANCE_SEARCH = (("bias_balance.strength", (0.5, 1.5, "linear")),)
+_AFR_SEARCH = (("afr.gamma", (1.0, 20.0, "log")), ("afr.regularization", [0.0, 0.001, 0.01, 0.1]))
 
 METHODS: dict[str, MethodEntry] = {
     "erm": MethodEntry("ERM", "nothing", erm.make),
-    "gce": MethodEntry("GCE", "nothing", gce.make, "gce"),
-    "lff": MethodEntry("LfF", "nothing", lff.make, "lff"),
-    "jtt": MethodEntry("JTT", "reference_errors", jtt.make, "jtt"),
-    "jtt+ddb": MethodEntry("JTT on the amplifier's errors", "amplifier_errors", jtt.make, "jtt"),
+    "gce": MethodEntry(
+        "GCE",
+        "nothing",
+        gce.make,
+        "gce",
+        detects_by_loss=True,
+        search=(("gce.q", (0.3, 0.9, "linear")),),
+    ),
+    "lff": MethodEntry("LfF", "nothing", lff.make, "lff", search=_LFF_SEARCH),
+    "lff+ddb": MethodEntry(
+        "LfF on the amplifier", "amplifier_scores", lff.make_on_amplifier, "lff", search=_LFF_SEARCH
+    ),
+    "lff+be": MethodEntry(
+        "LfF + BiasEnsemble",
+        "committee_votes",
+        lff.make_on_committee,
+        "lff",
+        flagged="pseudo_conflicting",
+        search=_LFF_SEARCH,
+    ),
+    "disent": MethodEntry("DisEnt", "nothing", disent.make, "disent", search=_DISENT_SEARCH),
+    "disent+ddb": MethodEntry(
+        "DisEnt on the amplifier",
+        "amplifier_scores",
+        disent.make_on_amplifier,
+        "disent",
+        search=_DISENT_SEARCH,
+    ),
+    "disent+be": MethodEntry(
+        "DisEnt + BiasEnsemble",
+        "committee_votes",
+        disent.make_on_committee,
+        "disent",
+        flagged="pseudo_conflicting",
+        search=_DISENT_SEARCH,
+    ),
+    "selecmix": MethodEntry(
+        "SelecMix",
+        "nothing",
+        selecmix.make,
+        "selecmix",
+        search=(("selecmix.auxiliary_lr_scale", (0.1, 10.0, "log")),),
+    ),
+    "selecmix+ddb": MethodEntry(
+        "SelecMix on the amplifier", "amplifier_scores", selecmix.make_on_amplifier, "selecmix"
+    ),
+    "rebias": MethodEntry(
+        "ReBias",
+        "nothing",
+        rebias.make,
+        "rebias",
+        search=(("rebias.lambda_main", (0.1, 10.0, "log")),),
+    ),
+    "debian": MethodEntry("DebiAN", "nothing", debian.make, "debian"),
+    "softcon": MethodEntry(
+        "SoftCon",
+        "bias_features",
+        bias_contrastive.make_softcon,
+        "bias_contrastive",
+        search=(("bias_contrastive.ce_weight", (0.01, 1.0, "log")),),
+    ),
+    "jtt": MethodEntry(
+        "JTT", "reference_errors", jtt.make, "jtt", flagged="error_set", search=_JTT_SEARCH
+    ),
+    "jtt+ddb": MethodEntry(
+        "JTT on the amplifier's errors",
+        "amplifier_errors",
+        jtt.make,
+        "jtt",
+        flagged="error_set",
+        search=_JTT_SEARCH,
+    ),
+    "eiil": MethodEntry(
+        "EIIL", "environments", group_dro.make, "group_dro", search=_GROUP_DRO_SEARCH
+    ),
+    "afr": MethodEntry(
+        "AFR", "nothing", afr.make, "afr", stage="train_last_layer", search=_AFR_SEARCH
+    ),
+    "afr+ddb": MethodEntry(
+        "AFR on the amplifier",
+        "amplifier_scores",
+        afr.make,
+        "afr",
+        stage="train_last_layer",
+        search=_AFR_SEARCH,
+    ),
+    "dfr+ddb": MethodEntry(
+        "DFR on pseudo-groups", "pseudo_groups", dfr.make, "dfr", stage="train_last_layer"
+    ),
     "resampling+ddb": MethodEntry(
         "Resampling of pseudo-groups", "pseudo_groups", erm.make_resampling
     ),
-    "ddb_i": MethodEntry("DDB-I", "pseudo_groups", group_dro.make, "group_dro"),
+    "reweighting+ddb": MethodEntry(
+        "Reweighting of pseudo-groups", "pseudo_groups", erm.make_reweighting
+    ),
+    "ddb_i": MethodEntry(
+        "DDB-I", "pseudo_groups", group_dro.make, "group_dro", search=_GROUP_DRO_SEARCH
+    ),
     "ddb_i_error_set": MethodEntry(
         "DDB-I (error set)",
         "pseudo_groups",
         group_dro.make,
         "group_dro",
         pseudo_group_rule="error_set",
+        search=_GROUP_DRO_SEARCH,
     ),
     "ddb_ii": MethodEntry(
-        "DDB-II", "amplifier_scores", relative_difficulty.make, "relative_difficulty"
+        "DDB-II",
+        "amplifier_scores",
+        relative_difficulty.make,
+        "relative_difficulty",
+        search=(("relative_difficulty.ema", (0.0, 0.9, "linear")),),
     ),
     "bias_bal+ddb": MethodEntry(
         "BiasBal on the amplifier's predictions",
         "amplifier_scores",
         bias_balance.make,
         "bias_balance",
+        search=_BIAS_BALANCE_SEARCH,
     ),
     "bias_bal": MethodEntry(
         "BiasBal (true bias)",
@@ -64,6 +211,22 @@ METHODS: dict[str, MethodEntry] = {
         bias_balance.make,
         "bias_balance",
         uses_bias_labels=True,
+        search=_BIAS_BALANCE_SEARCH,
+    ),
+    "bias_con": MethodEntry(
+        "BiasCon (true bias)",
+        "true_groups",
+        bias_contrastive.make_biascon,
+        "bias_contrastive",
+        uses_bias_labels=True,
+    ),
+    "dfr": MethodEntry(
+        "DFR (true groups of validation)",
+        "true_groups",
+        dfr.make,
+        "dfr",
+        uses_bias_labels=True,
+        stage="train_last_layer",
     ),
     "group_dro": MethodEntry(
         "GroupDRO (true groups)",
@@ -71,8 +234,12 @@ METHODS: dict[str, MethodEntry] = {
         group_dro.make,
         "group_dro",
         uses_bias_labels=True,
+        search=_GROUP_DRO_SEARCH,
     ),
     "resampling": MethodEntry(
         "Resampling (true groups)", "true_groups", erm.make_resampling, uses_bias_labels=True
+    ),
+    "reweighting": MethodEntry(
+        "Reweighting (true groups)", "true_groups", erm.make_reweighting, uses_bias_labels=True
     ),
 }

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RESULT_COLUMNS = ("dataset", "method", "seed", "selection", "metric", "value")
+RESULT_COLUMNS = (
+    "dataset", "method", "seed", "selection", "metric", "value", "low", "high", "tries",
+)  # fmt: skip
 # What the table shows, of those that the data set has; and every gap.
 TABLE_METRICS = (
     "average_accuracy",
@@ -18,6 +20,9 @@ TABLE_METRICS = (
     "aligned_accuracy",
     "conflicting_accuracy",
 )
+
+# Of small groups: the table prints the interval of a single seed.
+INTERVALS = ("worst_group_accuracy", "conflicting_accuracy")
 
 GLOSSARY = {
     "average_accuracy": "Share of the test images that are classified correctly.",
@@ -32,7 +37,7 @@ GLOSSARY = {
     " other, does not agree with the class.",
     "_gap": "The train-weighted accuracy minus that: what is lost where the attribute conflicts.",
     "cross_entropy": "Mean cross-entropy on the test images, in nats.",
-    "bias_auroc": "How well the amplifier's loss ranks truly conflicting training images above"
+    "bias_auroc": "How well a loss, weight or vote ranks truly conflicting training images above"
     " aligned ones: the chance that a random pair is in the right order.",
     "bias_average_precision": "Average precision of the same ranking; a random one reaches the"
     " prevalence.",
@@ -45,7 +50,11 @@ GLOSSARY = {
 
 
 class Row(NamedTuple):
-    """One figure of one run, in the order of RESULT_COLUMNS."""
+    """One figure of one run, in the order of RESULT_COLUMNS.
+
+    low and high are the ends of its 95% bootstrap interval, None where there is none; tries is how
+    many settings of the method were tried.
+    """
 
     dataset: str
     method: str
@@ -53,6 +62,17 @@ class Row(NamedTuple):
     selection: str
     metric: str
     value: float
+    low: float | None = None
+    high: float | None = None
+    tries: int = 1
+
+
+class Figure(NamedTuple):
+    """A metric of a method: mean, deviation (n - 1) over seeds, interval of a single one."""
+
+    mean: float
+    deviation: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 def results_csv(rows: Sequence[Row]) -> str:
@@ -60,7 +80,10 @@ def results_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(RESULT_COLUMNS)
-    writer.writerows(row._replace(value=f"{row.value:.6g}") for row in rows)
+    for row in rows:
+        figures = (row.value, row.low, row.high)
+        cells = ("" if figure is None else f"{figure:.6g}" for figure in figures)
+        writer.writerow([*row[:5], *cells, row.tries])
     return text.getvalue()
 
 
@@ -89,8 +112,8 @@ def summary(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]
     """Mean and standard deviation (n - 1) over the seeds, one entry a method, in order of rows.
 
     Returns:
-        [{"method", "selection", "seeds": count, metric: (mean, std or None)}]; a metric that no
-        seed has is left out.
+        [{"method", "selection", "seeds": count, "tries", metric: Figure}]; a metric that no seed
+        has is left out.
     """
     entries = []
     for method in dict.fromkeys(row.method for row in rows if row.metric in metrics):
@@ -99,32 +122,48 @@ def summary(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]
             "method": method,
             "selection": own[0].selection,
             "seeds": len({row.seed for row in own}),
+            "tries": own[0].tries,
         }
         for metric in metrics:
-            values = [row.value for row in own if row.metric == metric]
-            if values:
+            rows_of = [row for row in own if row.metric == metric]
+            if rows_of:
+                values = [row.value for row in rows_of]
                 deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-                entry[metric] = (float(np.mean(values)), deviation)
+                interval = rows_of[0][6:8] if len(values) == 1 and metric in INTERVALS else None
+                if interval == (None, None):
+                    interval = None
+                entry[metric] = Figure(float(np.mean(values)), deviation, interval)
         entries.append(entry)
     return entries
 
 
-def percent(value: tuple[float, float | None] | None) -> str:
-    """A mean and deviation of shares as "61.2 +- 1.3" in percent."""
-    if value is None:
+def percent(figure: Figure | None) -> str:
+    """A share in percent: "61.2 +- 1.3" over seeds, "61.2 [58.0, 64.1]" of one with an interval."""
+    if figure is None:
         return "-"
-    mean, deviation = value
-    return f"{100 * mean:.1f}" + ("" if deviation is None else f" +- {100 * deviation:.1f}")
+    text = f"{100 * figure.mean:.1f}"
+    if figure.deviation is not None:
+        return f"{text} +- {100 * figure.deviation:.1f}"
+    if figure.interval is not None:
+        return f"{text} [{100 * figure.interval[0]:.1f}, {100 * figure.interval[1]:.1f}]"
+    return text
 
 
 def text_table(entries: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str:
     """The summary as aligned plain text, in percent."""
-    header = ["method", *(m.removesuffix("_accuracy") for m in metrics), "selection", "seeds"]
+    header = [
+        "method",
+        *(m.removesuffix("_accuracy") for m in metrics),
+        "selection",
+        "tries",
+        "seeds",
+    ]
     lines = [header] + [
         [
             entry["method"],
             *(percent(entry.get(metric)) for metric in metrics),
             entry["selection"],
+            str(entry["tries"]),
             str(entry["seeds"]),
         ]
         for entry in entries

@@ -15,11 +15,17 @@ from ddb_jax.data.input_pipeline import eval_batches, train_batches
 from ddb_jax.data.preprocessing import to_input
 from ddb_jax.data.source import Source
 from ddb_jax.debias.losses import cross_entropy
-from ddb_jax.debias.method import Method, PairedMethod
-from ddb_jax.models.classifiers import make_classifier
+from ddb_jax.debias.method import JointMethod, Method
 from ddb_jax.models.pretrained import load_pretrained
-from ddb_jax.stages.classifier_step import BIASED, MAIN, main_weights, make_train_step
+from ddb_jax.stages.classifier_step import MAIN, make_train_step, network_weights
 from ddb_jax.stages.context import Context
+from ddb_jax.stages.networks import (
+    build_classifier,
+    build_network,
+    init_variables,
+    input_size,
+    with_classifier,
+)
 from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import abstract_like, load_weights, save_weights
 from ddb_jax.training.compilation import jit
@@ -32,6 +38,7 @@ from ddb_jax.training.train_state import TrainState
 log = logging.getLogger("ddb_jax")
 
 EVAL_BATCH_SIZE = 256
+INIT = "train_classifier/init"  # the stream of first weights, one for all methods
 
 
 class Predictions(NamedTuple):
@@ -48,33 +55,23 @@ class Predictions(NamedTuple):
     loss: np.ndarray
 
 
-def build_classifier(settings: ConfigDict, num_outputs: int) -> Any:
-    """The network of a classifier section of the config."""
-    return make_classifier(
-        settings.network,
-        num_outputs,
-        width=settings.width,
-        stem=settings.stem,
-        norm=settings.norm,
-        dtype=settings.dtype,
-    )
+def make_outputs(
+    model: Any, settings: ConfigDict, image_size: int, mesh: Mesh
+) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, np.ndarray]]:
+    """Logits float32 [N, K] and features float32 [N, F] over a source; see `_map_batches`."""
 
+    def outputs(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        return model.apply(
+            weights, to_input(batch["image"], image_size, settings.normalization), train=False
+        )
 
-def input_size(settings: ConfigDict, source: Source) -> int:
-    """Side of the images that the network sees."""
-    return settings.image_size or source.image_shape[0]
-
-
-def init_variables(model: Any, key: jax.Array, image_size: int) -> Any:
-    """Fresh parameters and batch statistics for images of that side; traceable."""
-    return model.init(key, jnp.zeros((1, image_size, image_size, 3), jnp.float32), train=False)
+    return _map_batches(outputs, mesh)
 
 
 def make_predict(
-    settings: ConfigDict, num_outputs: int, image_size: int, mesh: Mesh
+    model: Any, settings: ConfigDict, image_size: int, mesh: Mesh
 ) -> Callable[[Mapping[str, Any], Source], Predictions]:
-    """Prediction over a source, compiled once; the last batch is padded and cut again."""
-    model = build_classifier(settings, num_outputs)
+    """Predictions over a source; see `_map_batches`."""
 
     def predict_batch(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
         x = to_input(batch["image"], image_size, settings.normalization)
@@ -83,9 +80,17 @@ def make_predict(
         log_p_label = jnp.take_along_axis(log_p, batch["label"][:, None], axis=1)[:, 0]
         return jnp.argmax(logits, axis=1).astype(jnp.int32), jnp.exp(log_p_label), -log_p_label
 
-    compiled = jit(predict_batch, out_shardings=replicated(mesh))
+    predict = _map_batches(predict_batch, mesh)
+    return lambda weights, source: Predictions(*predict(weights, source))
 
-    def predict(weights: Mapping[str, Any], source: Source) -> Predictions:
+
+def _map_batches(
+    function: Callable[[Any, dict[str, jax.Array]], tuple[jax.Array, ...]], mesh: Mesh
+) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, ...]]:
+    """(weights, source) -> arrays over its images, compiled once; the last batch is padded."""
+    compiled = jit(function, out_shardings=replicated(mesh))
+
+    def over_source(weights: Mapping[str, Any], source: Source) -> tuple[np.ndarray, ...]:
         weights = {name: value for name, value in weights.items() if value}
         parts = []
         for batch in eval_batches(source, -(-EVAL_BATCH_SIZE // mesh.size) * mesh.size):
@@ -93,9 +98,9 @@ def make_predict(
             fields = {name: batch[name] for name in ("image", "label")}
             results = jax.device_get(compiled(weights, shard_batch(mesh, fields)))
             parts.append([result[mask] for result in results])
-        return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    return predict
+    return over_source
 
 
 def train_classifier(
@@ -104,12 +109,13 @@ def train_classifier(
     source: Source,
     *,
     num_outputs: int,
-    method: Method | PairedMethod,
+    method: Method | JointMethod,
     per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
     columns: Mapping[str, np.ndarray] | None = None,
     groups: np.ndarray | None = None,
     validation: Source | None = None,
     score: Callable[[np.ndarray], tuple[float, ...]] | None = None,
+    kind: str = "classifier",
 ) -> TrainState:
     """Train a classifier and write its weights to `weights/`.
 
@@ -125,47 +131,51 @@ def train_classifier(
         validation: Where the weights to keep are chosen; None keeps the last.
         score: From "the prediction is right" (bool [N] over validation) the value to maximise,
             compared element by element; required with `validation`.
+        kind: Of the network, one of networks.KINDS, for a Method.
 
     Returns:
         The last state; its `selected` holds what was written, where validation chose.
     """
-    model, size = build_classifier(settings, num_outputs), input_size(settings, source)
-    paired = isinstance(method, PairedMethod)
+    size, joint = input_size(settings, source), isinstance(method, JointMethod)
+    kinds = {name: spec.kind for name, spec in method.networks.items()} if joint else {MAIN: kind}
+    models = {name: build_network(k, settings, num_outputs, size) for name, k in kinds.items()}
     optimizer, train_step = make_train_step(
         settings,
-        model,
+        models,
         size,
         method=method,
         per_example_loss=per_example_loss,
         augment_key=stream(context.seed, f"{context.name}/augment"),
     )
     num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
-
-    def fresh_variables(name: str = MAIN) -> Any:
-        key = stream(context.seed, "train_classifier/init")  # every method starts alike
-        return init_variables(model, key if name == MAIN else jax.random.fold_in(key, 1), size)
+    key = stream(context.seed, INIT)
 
     def init(*pretrained: Any) -> TrainState:
-        # Both networks of a pair start from the pretrained weights.
-        starts = [pretrained[0] if pretrained else fresh_variables(name) for name in (MAIN, BIASED)]
-        variables = starts[0]
-        if paired:
+        variables = {}
+        for i, (name, model) in enumerate(models.items()):
+            fresh = init_variables(model, jax.random.fold_in(key, i) if i else key, size)
+            # Every network starts from the pretrained weights.
+            variables[name] = (
+                with_classifier(kinds[name], fresh, *pretrained) if pretrained else fresh
+            )
+        main = variables[MAIN]
+        if joint:
             variables = {
-                part: dict(zip((MAIN, BIASED), (start[part] for start in starts), strict=True))
-                for part in starts[0]
+                part: {name: values[part] for name, values in variables.items() if part in values}
+                for part in ("params", "batch_stats")
             }
         return train_state.create(
-            variables,
+            variables if joint else main,
             optimizer,
             method_state=method.init_state(),
             num_scores=num_scores,
-            selectable=starts[0],
+            selectable=main,
         )
 
-    predict = make_predict(settings, num_outputs, size, context.mesh)
+    predict = make_predict(models[MAIN], settings, size, context.mesh)
 
     def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
-        weights = main_weights(state.params, state.batch_stats, method)
+        weights = network_weights(state.params, state.batch_stats, method)
         predictions = predict(weights, validation)
         right = predictions.predicted == validation.labels
         # Kept as float32, as the checkpoint holds it, so that a resumed run compares the same.
@@ -189,7 +199,7 @@ def train_classifier(
             num_steps=settings.num_steps,
             columns=columns or {},
             groups=groups,
-            repeats=None if paired else method.repeats,
+            repeats=None if joint else method.repeats,
         ),
         Schedule(
             settings.num_steps,
@@ -202,9 +212,9 @@ def train_classifier(
         mesh=context.mesh,
         stop=context.stop,
         evaluate=evaluate if validation else None,
-        init_arguments=_pretrained(context, settings, fresh_variables),
+        init_arguments=_pretrained(context, settings, num_outputs, size),
     )
-    kept = state.selected or main_weights(state.params, state.batch_stats, method)
+    kept = state.selected or network_weights(state.params, state.batch_stats, method)
     save_weights(
         context.folder / "weights",
         {name: kept[name] for name in ("params", "batch_stats") if kept[name]},
@@ -220,12 +230,13 @@ def _copy_selected(weights: dict[str, Any], step: jax.Array, score: Any) -> dict
 
 
 def _pretrained(
-    context: Context, settings: ConfigDict, fresh_variables: Callable[[], Any]
+    context: Context, settings: ConfigDict, num_outputs: int, size: int
 ) -> tuple[Any, ...]:
     """The variables that training starts from, where the config names a file of weights."""
     if not settings.weights:
         return ()
-    fresh = jax.device_get(jax.jit(fresh_variables)())
+    model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
+    fresh = jax.device_get(jax.jit(lambda: init_variables(model, key, size))())
     try:
         variables, notes = load_pretrained(settings.network, fresh, Path(settings.weights))
     except (OSError, ValueError) as error:
@@ -236,14 +247,26 @@ def _pretrained(
 
 
 def load_classifier(
-    context: Context, settings: ConfigDict, num_outputs: int, folder: Any, source: Source
+    context: Context,
+    settings: ConfigDict,
+    num_outputs: int,
+    folder: Path,
+    source: Source,
+    kind: str = "classifier",
 ) -> Callable[[Source], Predictions]:
     """Prediction by the frozen classifier that `train_classifier` left in `folder`.
 
-    `source` is one of those it will predict over; all have the images' size in common.
+    `source` is one of those it will predict over; all have the images' size in common. `kind` is
+    that of the network, one of networks.KINDS.
     """
-    model, size = build_classifier(settings, num_outputs), input_size(settings, source)
-    abstract = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), size))
-    weights = load_weights(folder / "weights", abstract_like(abstract, replicated(context.mesh)))
-    predict = make_predict(settings, num_outputs, size, context.mesh)
+    size = input_size(settings, source)
+    model = build_network(kind, settings, num_outputs, size)
+    weights = load_network(context, model, folder, size)
+    predict = make_predict(model, settings, size, context.mesh)
     return lambda source: predict(weights, source)
+
+
+def load_network(context: Context, model: Any, folder: Path, size: int) -> dict[str, Any]:
+    """The variables of a network that `train_classifier` left in `folder`."""
+    abstract = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), size))
+    return load_weights(folder / "weights", abstract_like(abstract, replicated(context.mesh)))

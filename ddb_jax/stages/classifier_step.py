@@ -1,40 +1,46 @@
-"""The training step of a classifier under a debiasing method, with one network or with two."""
+"""The training step of a classifier under a debiasing method, with one network or with several."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from ddb_jax.data.preprocessing import augment, to_input
-from ddb_jax.debias.losses import cross_entropy
-from ddb_jax.debias.method import Method, PairedMethod
+from ddb_jax.debias.losses import accuracy, cross_entropy
+from ddb_jax.debias.method import JointMethod, Method
 from ddb_jax.training import train_state
-from ddb_jax.training.optimizer import make_optimizer, scale_learning_rates
+from ddb_jax.training.optimizer import make_optimizer, names, scale_learning_rates
 from ddb_jax.training.train_state import TrainState
 
 Batch = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
-# Names of the two networks of a PairedMethod at the top of params and batch_stats.
-MAIN, BIASED = "main", "biased"
+# The network of a JointMethod that is evaluated and kept.
+MAIN = "main"
 
 
-def main_weights(params: Any, batch_stats: Any, method: Method | PairedMethod) -> dict[str, Any]:
-    """{"params", "batch_stats"} of the network that is evaluated and kept."""
-    if isinstance(method, PairedMethod):
-        params, batch_stats = params[MAIN], batch_stats.get(MAIN, {})
+def network_weights(
+    params: Any, batch_stats: Any, method: Method | JointMethod, name: str = MAIN
+) -> dict[str, Any]:
+    """{"params", "batch_stats"} of one network of a method."""
+    if isinstance(method, JointMethod):
+        params, batch_stats = params[name], batch_stats.get(name, {})
     return {"params": params, "batch_stats": batch_stats}
+
+
+def in_head(path: tuple[str, ...]) -> bool:
+    """Whether a parameter of that path belongs to a last layer."""
+    return any(name.endswith("head") for name in path)
 
 
 def make_train_step(
     settings: ConfigDict,
-    model: Any,
+    models: Mapping[str, Any],
     image_size: int,
     *,
-    method: Method | PairedMethod,
+    method: Method | JointMethod,
     per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
     augment_key: jax.Array,
 ) -> tuple[optax.GradientTransformation, Step]:
@@ -42,70 +48,88 @@ def make_train_step(
 
     Args:
         settings: A classifier section of the config.
-        model: From `build_classifier`.
-        image_size: Side of the images that the network sees.
+        models: The networks by name, {"main": ...} for a Method.
+        image_size: Side of the images that the networks see.
         method: The debiasing method.
-        per_example_loss: (logits [B, K], labels [B]) -> [B], for a method that brings none; not
-            read by a PairedMethod.
+        per_example_loss: (logits [B, K], labels [B]) -> [B], for a Method that brings none.
         augment_key: Key of the random transforms; a step folds its number into it.
     """
+    joint = isinstance(method, JointMethod)
     optimizer, backbone_lr_scale = make_optimizer(settings), settings.backbone_lr_scale
     if settings.trainable != "all":
         backbone_lr_scale = 0.0
-    if backbone_lr_scale != 1.0:
-        scales = scale_learning_rates(lambda path: 1.0 if "head" in path else backbone_lr_scale)
-        optimizer = optax.chain(optimizer, scales)
+    lr_scales = {name: spec.lr_scale for name, spec in method.networks.items()} if joint else {}
+    if backbone_lr_scale != 1.0 or any(scale != 1.0 for scale in lr_scales.values()):
 
-    def forward(params: Any, batch_stats: Any, x: jax.Array) -> tuple[jax.Array, Any]:
-        """Logits in training, and the new batch statistics."""
+        def lr_scale(path: tuple[str, ...]) -> float:
+            of_network = lr_scales[path[0]] if joint else 1.0
+            return of_network * (1.0 if in_head(path) else backbone_lr_scale)
+
+        optimizer = optax.chain(optimizer, scale_learning_rates(lr_scale))
+
+    def apply(
+        model: Any, weights: Any, *inputs: Any, method: str | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Output of a network in training, and its new batch statistics."""
+        params, batch_stats = weights["params"], weights["batch_stats"]
         if not backbone_lr_scale:  # no gradient is computed for what does not move
-            params = {**jax.lax.stop_gradient(params), "head": params["head"]}
+            params = jax.tree.map_with_path(
+                lambda path, p: p if in_head(names(path)) else jax.lax.stop_gradient(p), params
+            )
         variables = {"params": params}
         if batch_stats:
             variables["batch_stats"] = batch_stats
-        (logits, _), updates = model.apply(
-            variables, x, train=settings.trainable != "head", mutable=["batch_stats"]
+        train = settings.trainable != "head"
+        output, updates = model.apply(
+            variables, *inputs, train=train, method=method, mutable=["batch_stats"]
         )
-        return logits, updates.get("batch_stats", {})
+        return output, updates.get("batch_stats", {})
 
-    def one(params: Any, state: TrainState, x: jax.Array, batch: Batch) -> tuple[Any, ...]:
-        logits, batch_stats = forward(params, state.batch_stats, x)
+    def single(params: Any, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, ...]:
+        del key
+        weights = network_weights(params, state.batch_stats, method)
+        (logits, _), batch_stats = apply(models[MAIN], weights, batch["x"])
         adjusted = method.adjust_logits(logits, batch) if method.adjust_logits else logits
         losses = (method.per_example_loss or per_example_loss)(adjusted, batch["label"])
-        return logits, batch_stats, *method.loss(losses, state.method_state, batch)
+        loss, method_state, metrics = method.loss(losses, state.method_state, batch)
+        metrics = {"train_accuracy": accuracy(logits, batch["label"]), **metrics}
+        return loss, (batch_stats, method_state, metrics)
 
-    def pair(params: Any, state: TrainState, x: jax.Array, batch: Batch) -> tuple[Any, ...]:
-        logits, batch_stats = {}, {}
-        for name in (MAIN, BIASED):
-            logits[name], stats = forward(params[name], state.batch_stats.get(name, {}), x)
+    def several(params: Any, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, ...]:
+        batch_stats = dict(state.batch_stats)
+
+        def network(name: str, *inputs: Any, method: str | None = None) -> Any:
+            weights = {"params": params[name], "batch_stats": batch_stats.get(name, {})}
+            output, stats = apply(models[name], weights, *inputs, method=method)
             if stats:
                 batch_stats[name] = stats
-        result = method.loss(logits[MAIN], logits[BIASED], state.method_state, batch)
-        return logits[MAIN], batch_stats, *result
+            return output
 
-    networks = pair if isinstance(method, PairedMethod) else one
+        loss, method_state, metrics = method.loss(network, state.method_state, batch, key)
+        return loss, (batch_stats, method_state, metrics)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    networks = several if joint else single
+
+    def view(key: jax.Array, images: jax.Array) -> jax.Array:
         images = augment(
-            jax.random.fold_in(augment_key, state.step),
-            batch["image"],
+            key,
+            images,
             max_shift=settings.max_shift,
             flip=settings.flip,
             crop_size=image_size,
             min_area=settings.random_resized_crop,
         )
-        x = to_input(images, image_size, settings.normalization)
+        return to_input(images, image_size, settings.normalization)
 
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            logits, batch_stats, loss, method_state, metrics = networks(params, state, x, batch)
-            right = jnp.mean(jnp.argmax(logits, axis=1) == batch["label"])
-            metrics = {"loss": loss, "train_accuracy": right, **metrics}
-            return loss, (batch_stats, method_state, metrics)
-
-        (_, (batch_stats, method_state, metrics)), gradients = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.params)
-        metrics["grad_norm"] = optax.tree.norm(gradients)
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(augment_key, state.step)
+        batch = {**batch, "x": view(key, batch["image"])}
+        if joint and method.views == 2:
+            batch["second_x"] = view(jax.random.fold_in(key, 1), batch["image"])
+        (loss, (batch_stats, method_state, metrics)), gradients = jax.value_and_grad(
+            networks, has_aux=True
+        )(state.params, state, batch, jax.random.fold_in(key, 2))
+        metrics = {"loss": loss, **metrics, "grad_norm": optax.tree.norm(gradients)}
         state = train_state.apply_gradients(
             state, gradients, optimizer, batch_stats=batch_stats, method_state=method_state
         )

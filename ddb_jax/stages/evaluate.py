@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddb_jax.evaluation.bootstrap import bootstrap_intervals
 from ddb_jax.evaluation.metrics import (
     attribute_gaps,
     evaluate_predictions,
@@ -22,9 +23,15 @@ from ddb_jax.training.files import read_json, write_atomically, write_json
 def run(context: Context) -> dict[str, Any]:
     """Evaluate one method's classifier on the test split."""
     dataset, test = context.dataset, context.dataset.test
-    trained = context.inputs["train_classifier"]
+    trained = context.inputs["trained"]
+    selection = read_json(trained / "selection.json")
     predict = load_classifier(
-        context, context.config.classifier, context.num_classes, trained, test
+        context,
+        context.config.classifier,
+        context.num_classes,
+        trained,
+        test,
+        selection["network"],
     )
     predictions = predict(test)
     metrics = evaluate_predictions(
@@ -43,8 +50,14 @@ def run(context: Context) -> dict[str, Any]:
     if dataset.bias_attributes and weighted is not None:
         gaps = attribute_gaps(test.labels, correct, test.bias, dataset.bias_attributes, weighted)
         metrics |= gaps
+    intervals = bootstrap_intervals(
+        test.labels,
+        predictions.predicted,
+        test.bias,
+        num_classes=context.num_classes,
+        group_by=context.config.evaluation.group_by,
+    )
     metrics["cross_entropy"] = float(np.mean(predictions.loss))
-    selection = read_json(trained / "selection.json")
     write_json(
         context.folder / "metrics.json",
         {
@@ -53,7 +66,9 @@ def run(context: Context) -> dict[str, Any]:
             "seed": context.seed,
             "selection": selection["selection"],
             "selected_step": selection["selected_step"],
+            "tries": selection["tries"],
             "metrics": metrics,
+            "intervals": intervals,
         },
     )
     text = io.StringIO()

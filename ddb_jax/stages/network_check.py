@@ -6,7 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ddb_jax.models.pretrained import PRETRAINED, load_pretrained
-from ddb_jax.stages.classifier import build_classifier, init_variables
+from ddb_jax.stages.networks import build_classifier, init_variables
 
 
 def unusable_network(name: str, section: ConfigDict, generator_size: int) -> list[str]:

@@ -1,7 +1,8 @@
-"""Stage: one self-contained page, `report.html`, with `results.csv` and `scores.csv` beside it."""
+"""Stage: one self-contained page, `report.html`, with the tables it shows beside it as files."""
 
 import io
 import json
+import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +24,13 @@ from ddb_jax.reporting.results import (
 )
 from ddb_jax.stages.contact_sheet import grid_image
 from ddb_jax.stages.context import Context
-from ddb_jax.stages.report_findings import figure, findings, folders_of
+from ddb_jax.stages.report_detection import detection_rows, detection_section
+from ddb_jax.stages.report_findings import findings, folders_of
 from ddb_jax.stages.scores_table import read_scores, select_split
 from ddb_jax.stages.synthetic_images import load_synthetic
-from ddb_jax.training.files import read_json, write_atomically
+from ddb_jax.training.energy import co2_grams
+from ddb_jax.training.files import read_json, write_atomically, write_json
+from ddb_jax.training.manifest import code_version, library_versions
 from ddb_jax.training.metric_writer import read_metrics
 
 IMAGES_PER_ROW = 10
@@ -37,7 +41,7 @@ def run(context: Context) -> dict[str, Any]:
     # inputs are {task name: folder}; the first of each kind stands for the shared upstream.
     evaluations = [read_json(f / "metrics.json") for f in folders_of(context, "evaluate").values()]
     scores, compared = _score_folders(context)
-    rows = _metric_rows(evaluations) + _detection_rows(context)
+    rows = _metric_rows(evaluations) + detection_rows(context) + _synthesis_rows(context)
     metrics = table_metrics(rows)
     entries = summary(rows, metrics)
     for entry in entries:
@@ -49,6 +53,7 @@ def run(context: Context) -> dict[str, Any]:
         ("Results on the test split", _results(context, methods, metrics)),
         ("What the bias looks like", _sheets(context, scores)),
         ("How the amplifier sees the training images", _histograms(scores, compared)),
+        ("Who finds the conflicting images", detection_section(context)),
         ("Group by group", _groups(evaluations)),
         ("Training", _curves(context)),
         ("What the figures mean", _glossary(rows)),
@@ -57,6 +62,7 @@ def run(context: Context) -> dict[str, Any]:
     title = f"{context.dataset.name}: bias report"
     write_atomically(context.folder / "report.html", page.page(title, sections))
     write_atomically(context.folder / "results.csv", results_csv(rows))
+    write_json(context.folder / "manifest.json", manifest(context))
     if scores:
         shutil.copyfile(scores / "scores.csv", context.folder / "scores.csv")
     note = "(percent of the test split; mean +- deviation over seeds)\n"
@@ -66,6 +72,9 @@ def run(context: Context) -> dict[str, Any]:
 
 def _score_folders(context: Context) -> tuple[Path | None, Path | None]:
     """The scores in use and those of the compared amplifier, both of the first seed."""
+    given = folders_of(context, "given_scores")
+    if given:
+        return next(iter(given.values())), None
     train_on = context.config.amplifier.train_on
     folders = list(folders_of(context, "score").items())
     used = [path for name, path in folders if name.endswith(train_on)]
@@ -75,32 +84,24 @@ def _score_folders(context: Context) -> tuple[Path | None, Path | None]:
 
 def _metric_rows(evaluations: list[dict[str, Any]]) -> list[Row]:
     return [
-        Row(e["dataset"], e["method"], e["seed"], e["selection"], metric, value)
+        Row(
+            e["dataset"],
+            e["method"],
+            e["seed"],
+            e["selection"],
+            metric,
+            value,
+            *e["intervals"].get(metric, (None, None)),
+            e["tries"],
+        )
         for e in evaluations
         for metric, value in e["metrics"].items()
         if isinstance(value, float)
     ]
 
 
-def _detection_rows(context: Context) -> list[Row]:
-    """Bias detection of every amplifier of every seed; its selection is the last step."""
+def _synthesis_rows(context: Context) -> list[Row]:
     rows, dataset = [], context.dataset.name
-    for name, folder in folders_of(context, "score").items():
-        seed, _, trained_on = name.split("/")
-        found = read_json(folder / "detection.json")["train"]["rule"]
-        rows += [
-            Row(dataset, f"amplifier_{trained_on}", int(seed.removeprefix("seed_")), "last", m, v)
-            for m, v in found.items()
-            if isinstance(v, float)
-        ]
-    for name, folder in folders_of(context, "train_reference").items():
-        seed = int(name.split("/")[0].removeprefix("seed_"))
-        found = read_json(folder / "detection.json")["train"]["error_set"]
-        rows += [
-            Row(dataset, "jtt_reference", seed, "last", m, v)
-            for m, v in found.items()
-            if isinstance(v, float)
-        ]
     for name, folder in folders_of(context, "measure_synthesis").items():
         seed = int(name.split("/")[0].removeprefix("seed_"))
         share = read_json(folder / "aligned_share.json")["aligned_share"]
@@ -111,7 +112,8 @@ def _detection_rows(context: Context) -> list[Row]:
 def _results(
     context: Context, methods: list[dict[str, Any]], metrics: tuple[str, ...]
 ) -> list[str]:
-    header = ["method", *(m.replace("_", " ") for m in metrics), "step chosen by", "seeds"]
+    columns = (m.replace("_", " ") for m in metrics)
+    header = ["method", *columns, "step chosen by", "tries", "seeds"]
     rows = []
     for entry in methods:
         rule = SELECTION_RULES[entry["selection"]]
@@ -121,6 +123,7 @@ def _results(
                 entry["title"] + (" [oracle]" if oracle else ""),
                 *(percent(entry.get(metric)) for metric in metrics),
                 rule.title + (" (uses bias labels)" if rule.uses_bias_labels else ""),
+                str(entry["tries"]),
                 str(entry["seeds"]),
             ]
         )
@@ -131,7 +134,20 @@ def _results(
             " An oracle is told the bias of every training and validation image; the others are"
             " not."
         )
-    note += " The weights were chosen on validation; nothing was chosen on the test split."
+    on_test = any(SELECTION_RULES[entry["selection"]].reads_test for entry in methods)
+    note += (
+        " A step WAS CHOSEN ON THE TEST SPLIT where the table says so: such a figure is too good."
+        if on_test
+        else " The weights were chosen on validation; nothing was chosen on the test split."
+    )
+    if any(entry["tries"] > 1 for entry in methods):
+        note += (
+            " Tries are the runs of the first seed among which the same rule chose the settings."
+        )
+    note += (
+        " Brackets are 95% bootstrap intervals over the test images, resampled within their"
+        " groups; results.csv has them for every accuracy."
+    )
     if several and context.config.share_upstream:
         note += " All seeds share one diffusion model and one amplifier, those of the first seed."
     return [page.table(header, rows), page.paragraph(note)]
@@ -175,8 +191,10 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
     for folder in (scores, compared):
         if folder is None:
             continue
-        title = f"trained on {folder.name} images"
+        title = f"trained on {folder.name} images" if "score" in folder.parts else "given scores"
         table = select_split(read_scores(folder / "scores.csv"), "train")
+        if np.all(table["loss"] < 0):  # given scores without losses
+            continue
         known = bool(np.all(table["conflicting"] >= 0))
         if known:
             kinds = {"aligned": table["conflicting"] == 0, "conflicting": table["conflicting"] == 1}
@@ -195,17 +213,7 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
         else "Flagged are those that the rule holds to conflict with the bias."
     )
     png = figures.loss_histograms(panels, thresholds, "amplifier's loss")
-    parts = [page.picture(png, caption)]
-    header = ["amplifier", "AUROC", "average precision", "prevalence", "precision", "recall"]
-    rows = []
-    for folder in (scores, compared):
-        if folder is not None:
-            found = read_json(folder / "detection.json")["train"]["rule"]
-            names = ("auroc", "average_precision", "prevalence", "precision", "recall")
-            figures_ = [figure(found[f"bias_{name}"]) for name in names]
-            if found["bias_prevalence"] is not None:
-                rows.append([f"trained on {folder.name} images", *figures_])
-    return [*parts, page.table(header, rows)] if rows else parts
+    return [page.picture(png, caption)]
 
 
 def _groups(evaluations: list[dict[str, Any]]) -> list[str]:
@@ -253,15 +261,45 @@ def _glossary(rows: list[Row]) -> list[str]:
 
 
 def _provenance(context: Context) -> list[str]:
-    done = {name: read_json(folder / "done.json") for name, folder in context.inputs.items()}
-    first = next(iter(done.values()))
-    versions = ", ".join(f"{name} {version}" for name, version in first["packages"].items())
-    times = [[name, f"{record['seconds']:.1f}", record["device"]] for name, record in done.items()]
+    made = manifest(context)
+    code = made["code"]
+    commit = f", commit {code['commit']}" if code["commit"] else ""
+    commit += " with changes" if code["dirty"] else ""
+    libraries = ", ".join(f"{name} {version}" for name, version in made["libraries"].items())
+    stages = [
+        [name, *(str(record[key]) for key in ("seconds", "watt_hours", "energy_source", "device"))]
+        for name, record in made["stages"].items()
+    ]
+    total = sum(record["watt_hours"] for record in made["stages"].values())
     return [
         *([page.paragraph(" ".join(context.dataset.notes))] if context.dataset.notes else []),
-        page.paragraph(f"Python {first['python']}; {versions}."),
-        page.details("Time of every stage", page.table(["stage", "seconds", "device"], times)),
-        page.details(
-            "Configuration", page.code(json.dumps(context.config.to_dict(), indent=2, default=list))
+        page.paragraph(
+            f"ddb_jax {code['version']} (source {code['source_sha256']}{commit}); Python"
+            f" {made['python']}; {libraries}."
         ),
+        page.paragraph(
+            f"All stages took {total:.2f} watt-hours, {co2_grams(total):.1f} g of CO2 at 475 g a"
+            " kilowatt-hour; the table says where that is an estimate from nominal power."
+        ),
+        page.details(
+            "Time and energy of every stage",
+            page.table(["stage", "seconds", "watt-hours", "measured by", "device"], stages),
+        ),
+        page.details("Configuration", page.code(json.dumps(made["config"], indent=2))),
     ]
+
+
+def manifest(context: Context) -> dict[str, Any]:
+    """What made the results: config, data, code, libraries, and every stage's time and energy."""
+    done = {name: read_json(folder / "done.json") for name, folder in context.inputs.items()}
+    keys = ("seconds", "watt_hours", "energy_source", "device", "data", "fingerprint")
+    return {
+        "config": json.loads(json.dumps(context.config.to_dict(), default=list)),
+        "code": code_version(),
+        "libraries": library_versions(),
+        "python": platform.python_version(),
+        "stages": {
+            name: {**{key: record[key] for key in keys}, "source": record["code"]["source_sha256"]}
+            for name, record in done.items()
+        },
+    }

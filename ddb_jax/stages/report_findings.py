@@ -15,6 +15,8 @@ from ddb_jax.training.files import read_json
 RULES = {
     "error_set": "those that it misclassifies",
     "loss_threshold": "those that it misclassifies with a loss above a threshold",
+    "given": "as the file says",
+    "top_share": "the highest scores of every class",
 }
 
 
@@ -33,15 +35,21 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
         found = train["rule"]
         sizes = train["group_sizes"]
         flagged = sum(n for name, n in sizes.items() if name.endswith("/conflicting"))
+        if context.config.given_scores.csv:
+            source = f"The scores were read from {context.config.given_scores.csv}."
+        else:
+            source = (
+                f"The bias amplifier, trained on {context.config.amplifier.train_on} images alone,"
+                f" classifies {100 * train['accuracy']:.1f}% of the {sum(sizes.values())} training"
+                " images correctly."
+            )
         text = (
-            f"The bias amplifier, trained on {context.config.amplifier.train_on} images alone,"
-            f" classifies {100 * train['accuracy']:.1f}% of the {sum(sizes.values())} training"
-            f" images correctly. By the rule {detection['rule']!r} ({RULES[detection['rule']]}) it"
-            f" holds {flagged} of them to conflict with the bias it has learnt."
+            f"{source} By the rule {detection['rule']!r} ({RULES[detection['rule']]})"
+            f" {flagged} of them are held to conflict with the bias."
         )
         if 2 * flagged > sum(sizes.values()):
             text += (
-                " That is more than half: an amplifier that is wrong so often has not learnt what"
+                " That is more than half: a model that is wrong so often has not learnt what"
                 " the classes look like, and its verdicts say little. Look at the synthetic images"
                 " below, and train the diffusion model or the amplifier longer."
             )

@@ -1,0 +1,87 @@
+"""The networks that a classifier section of the config describes, and those built around them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ddb_jax.data.source import Source
+from ddb_jax.models.classifiers import make_classifier
+from ddb_jax.models.disentangled import Disentangled
+from ddb_jax.models.projected import Projected
+from ddb_jax.models.small_receptive_field import SmallReceptiveField
+
+# Images of at least this side are shrunk by the first convolution of a small receptive field.
+LARGE_SIDE = 64
+
+
+class Kind(NamedTuple):
+    """A kind of network.
+
+    Attributes:
+        make: (settings, num_outputs, side of the images) -> the module.
+        classifiers: Names at the top of its variables under which those of a plain classifier lie;
+            "" for the network itself.
+    """
+
+    make: Callable[[ConfigDict, int, int], Any]
+    classifiers: tuple[str, ...]
+
+
+def build_classifier(settings: ConfigDict, num_outputs: int) -> Any:
+    """The network of a classifier section of the config."""
+    return make_classifier(
+        settings.network,
+        num_outputs,
+        width=settings.width,
+        stem=settings.stem,
+        norm=settings.norm,
+        dtype=settings.dtype,
+    )
+
+
+def _small_receptive_field(settings: ConfigDict, num_outputs: int, side: int) -> Any:
+    size = {"kernel": 7, "stride": 4} if side >= LARGE_SIDE else {}
+    return SmallReceptiveField(num_outputs, norm=settings.norm, dtype=settings.dtype, **size)
+
+
+KINDS = {
+    "classifier": Kind(lambda settings, n, side: build_classifier(settings, n), ("",)),
+    "disentangled": Kind(
+        lambda settings, n, side: Disentangled(lambda: build_classifier(settings, n), n),
+        ("main_encoder", "biased_encoder"),
+    ),
+    "projected": Kind(
+        lambda settings, n, side: Projected(lambda: build_classifier(settings, n)), ("classifier",)
+    ),
+    "small_receptive_field": Kind(_small_receptive_field, ()),
+}
+
+
+def build_network(kind: str, settings: ConfigDict, num_outputs: int, side: int) -> Any:
+    """A network of KINDS; its call is that of a classifier, `module(x, train=...)`."""
+    return KINDS[kind].make(settings, num_outputs, side)
+
+
+def input_size(settings: ConfigDict, source: Source) -> int:
+    """Side of the images that the network sees."""
+    return settings.image_size or source.image_shape[0]
+
+
+def init_variables(model: Any, key: jax.Array, image_size: int) -> Any:
+    """Fresh parameters and batch statistics for images of that side; traceable."""
+    return model.init(key, jnp.zeros((1, image_size, image_size, 3), jnp.float32), train=False)
+
+
+def with_classifier(kind: str, variables: Any, classifier: Any) -> Any:
+    """The variables of a network with a plain classifier's in their place, where it holds some."""
+    if "" in KINDS[kind].classifiers:
+        return classifier
+    return {
+        part: {**values, **{name: classifier[part] for name in KINDS[kind].classifiers}}
+        if part in classifier
+        else values
+        for part, values in variables.items()
+    }

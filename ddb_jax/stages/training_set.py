@@ -1,0 +1,106 @@
+"""What a debiasing method is told of the training split, gathered from the tasks before it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddb_jax.data.source import Dataset, Source
+from ddb_jax.debias.method import TrainingSet
+from ddb_jax.debias.methods import SCORES_OF, MethodEntry
+from ddb_jax.debias.pseudo_groups import Groups, assign_bias_groups, assign_groups
+from ddb_jax.stages.context import Context
+from ddb_jax.stages.scores_table import read_scores, select_split
+
+log = logging.getLogger("ddb_jax")
+
+FEATURES = "features.npy"  # of the training images, where a task leaves them
+
+
+def read_split(folder: Path, split: str) -> dict[str, np.ndarray]:
+    """The rows of one split of a task's scores."""
+    return select_split(read_scores(folder / "scores.csv"), split)
+
+
+def make_training_set(
+    context: Context, entry: MethodEntry
+) -> tuple[TrainingSet, dict[str, np.ndarray | None], Groups | None]:
+    """What the method may know, the columns that its batches may carry, and its groups."""
+    source = context.dataset.train
+    groups = groups_for(context, entry.requires, source, "train", entry.pseudo_group_rule)
+    if groups and groups.dropped:
+        log.info("%s: left out as empty: %s", context.name, ", ".join(groups.dropped))
+    rows = {}
+    if entry.requires in SCORES_OF:
+        rows = read_split(context.inputs[SCORES_OF[entry.requires]], "train")
+        # Columns that given scores lack are -1 throughout.
+        rows = {name: None if _lacking(values) else values for name, values in rows.items()}
+    # A biased model calls an image what its bias looks like.
+    given_bias = source.bias if entry.uses_bias_labels else rows.get("predicted")
+    flagged = None
+    if entry.flagged:
+        flagged = rows[entry.flagged].astype(bool)
+        if flagged.all() or not flagged.any():
+            log.warning(
+                "warning: %s: %s training image is held to conflict with the bias, so that none"
+                " counts more than another, and this is plain training",
+                context.name, "every" if flagged.all() else "no",
+            )  # fmt: skip
+    features = None
+    if entry.requires == "bias_features":
+        features = np.load(context.inputs["train_bias_features"] / FEATURES)
+    training_set = TrainingSet(
+        labels=source.labels,
+        num_classes=context.num_classes,
+        group_sizes=groups.sizes if groups else None,
+        amplifier_loss=rows.get("loss"),
+        bias=given_bias,
+        flagged=flagged,
+        bias_features=features,
+    )
+    columns = {
+        "group": groups.ids if groups else None,
+        "amplifier_loss": rows.get("loss"),
+        "given_bias": given_bias,
+        "flagged": flagged,
+        "bias_features": features,
+    }
+    return training_set, columns, groups
+
+
+def _lacking(values: np.ndarray) -> bool:
+    return values.dtype != object and bool(np.all(values == -1))
+
+
+def groups_for(
+    context: Context, requires: str, source: Source, split: str, rule: str | None = None
+) -> Groups | None:
+    """The groups that a method or a selection rule requires; None when it requires none.
+
+    `rule` is the pseudo-group rule that the method fixes; None is the configured one.
+    """
+    dataset = context.dataset
+    if requires == "true_groups":
+        return true_groups(source, dataset, context.config.evaluation.group_by)
+    if requires in ("pseudo_groups", "environments"):
+        column = "error_set" if rule == "error_set" else "pseudo_conflicting"
+        flagged = read_split(context.inputs[SCORES_OF[requires]], split)[column].astype(bool)
+        return assign_groups(source.labels, flagged, context.num_classes, dataset.class_names)
+    return None
+
+
+def true_groups(source: Source, dataset: Dataset, group_by: str) -> Groups:
+    """Class x aligned/conflicting, or class x bias attribute, from the true bias labels."""
+    names = dataset.class_names
+    if group_by == "bias":
+        return assign_bias_groups(
+            source.labels, source.bias, len(names), len(dataset.bias_names), names,
+            dataset.bias_names,
+        )  # fmt: skip
+    return assign_groups(source.labels, source.bias != source.labels, len(names), names)
+
+
+def method_settings(config: Any, entry: MethodEntry) -> Any:
+    """The config section of a method; None for one without settings."""
+    return config.get(entry.settings) if entry.settings else None
