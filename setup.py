@@ -29,8 +29,12 @@ setup(
         "tensorboardX>=2.6.4",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "ruff>=0.8"],
-        "parity": ["torch>=2.2"],  # the tests that compare networks with PyTorch
+        "test": ["pytest>=8.0", "ruff>=0.8", "safetensors>=0.4", "tokenizers>=0.20"],
+        # Stable Diffusion folders; without PyTorch.
+        "text_to_image": ["safetensors>=0.4", "tokenizers>=0.20"],
+        "captions": ["torch>=2.2", "transformers>=4.56"],  # captioners from Hugging Face
+        # The tests that compare networks with PyTorch's and with diffusers and transformers.
+        "parity": ["torch>=2.2", "diffusers>=0.30", "transformers>=4.56"],
         "tfds": ["tensorflow-datasets>=4.9.10"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],

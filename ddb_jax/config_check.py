@@ -22,6 +22,7 @@ from ddb_jax.diffusion.samplers import SAMPLERS, SPACINGS, VARIANCES
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.models.classifiers import NETWORKS
 from ddb_jax.stages.generator import build_sampler_table
+from ddb_jax.stages.method_check import unusable_settings
 from ddb_jax.stages.network_check import unusable_network
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.mesh import indivisible_batches
@@ -79,16 +80,16 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     r".*\.(validation_share|test_share|held_out_share|top_share)": (
         lambda x: 0 < x < 1, "greater than 0 and less than 1"
     ),
-    r"data\.seed": (lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32"),
+    r"(data|search)\.seed": (lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32"),
     r".*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
     r"|images_per_class|shard_size|learning_rate|upweight|smoothing|tries|members|agreement|refits"
-    r"|temperature)": (
+    r"|temperature|(auxiliary|biased|discoverer)_lr_scale)": (
         lambda x: x > 0, "greater than 0"
     ),
     r"num_devices|afr\.gamma|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
     r"|image_size|source_size|backbone_lr_scale|max_broken|num_threads"
     r"|probe_steps|min_snr_gamma|step_size|adjustment|strength|colour_jitter|guidance_scale|eta|swap_after"
-    r"|lambda_\w+|bandwidth|\w+_lr_scale|regularization|max_gradient_norm|ce_weight)": (
+    r"|lambda_\w+|bandwidth|regularization|max_gradient_norm|ce_weight)": (
         lambda x: x >= 0, "at least 0"
     ),
     r".*\.(ema_decay|ema|momentum)": (lambda x: 0 <= x < 1, "at least 0 and less than 1"),
@@ -147,7 +148,16 @@ def _tuple_literal(config: ConfigDict, override: str) -> str:
     if value.startswith(("(", "[")):
         return override
     words = [word.strip() for word in value.split(",") if word.strip()]
-    return f"{flag}={tuple(int(w) if w.lstrip('-').isdigit() else w for w in words)!r}"
+    return f"{flag}={tuple(map(_literal, words))!r}"
+
+
+def _literal(word: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
 
 
 def _parse(arguments: list[str]) -> ConfigDict:
@@ -229,19 +239,9 @@ def check_config(config: ConfigDict) -> None:
         problems.append(
             f"config.given_scores.csv is {config.given_scores.csv}, and there is no such file"
         )
-    if config.committee.agreement > config.committee.members:
-        problems.append(
-            f"config.committee.agreement is {config.committee.agreement}, more than its"
-            f" {config.committee.members} members"
-        )
-    rules = {name: config.classifier[name] for name in ("selection", "plain_selection")}
-    blind = [f"config.classifier.{name}" for name, rule in rules.items() if rule == "last"]
-    if config.search.tries > 1 and blind:
-        problems.append(
-            f"config.search.tries is {config.search.tries}, and {' and '.join(blind)} 'last' looks"
-            " at nothing that tries could be chosen by: take 'average' or another rule"
-        )
     problems += _unequal_sizes(config)
+    if not problems:
+        problems += unusable_settings(config)
     for name in ("amplifier", "classifier"):
         section = config[name]
         fields = ("network", "stem", "norm", "dtype")
@@ -286,7 +286,8 @@ def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
     for name in names:
         value = _get(config, name)
         kind = LISTS.get(name, int)
-        if isinstance(value, tuple) and not all(type(entry) is kind for entry in value):
+        allowed = (int, float) if kind is float else (kind,)
+        if isinstance(value, tuple) and not all(type(entry) in allowed for entry in value):
             words = {str: "names", int: "whole numbers", float: "numbers"}[kind]
             problems.append(f"config.{name} is {value}, it must be a list of {words}")
         if isinstance(value, float) and not math.isfinite(value):

@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 from ddb_jax.data.source import Dataset
 from ddb_jax.plan import Task
 from ddb_jax.stages.generator import build_unet, init_params
+from ddb_jax.stages.method_check import classifiers_in_step
 from ddb_jax.stages.networks import build_classifier, init_variables, input_size
+from ddb_jax.stages.training_set import selection_rule
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.progress import duration
 
@@ -79,17 +81,25 @@ def estimate_costs(
         "classifier": input_size(config.classifier, dataset.train),
     }
     num_images = num_classes * synthesis.images_per_class
-    evaluations = 0
-    if config.classifier.selection != "last" and config.classifier.evaluate_every:
-        evaluations = -(-config.classifier.num_steps // config.classifier.evaluate_every)
     train_text, train_operations = training(
         config.classifier, classifier, sides["classifier"], config.classifier.num_steps
     )
+
+    def debiasing(method: str) -> tuple:
+        text, operations = train_text, train_operations
+        copies = classifiers_in_step(config, method)
+        if copies > 1:
+            text, operations = f"{text}, {copies} networks or views", copies * operations
+        evaluations = 0
+        if selection_rule(config, method) != "last":
+            every = config.classifier.evaluate_every or config.classifier.num_steps
+            evaluations = -(-config.classifier.num_steps // every)
+        return (
+            f"{text}, {evaluations:,} passes over validation",
+            operations + evaluations * len(dataset.validation) * classifier,
+        )
+
     first = training(config.classifier, classifier, sides["classifier"], config.reference.num_steps)
-    train = (
-        f"{train_text}, {evaluations:,} passes over validation",
-        train_operations + evaluations * len(dataset.validation) * classifier,
-    )
     work = {
         "train_diffusion": training(diffusion, unet, sides["diffusion"], diffusion.num_steps),
         "synthesize": (f"{num_images:,} images of {passes:,} passes", num_images * passes * unet),
@@ -108,10 +118,16 @@ def estimate_costs(
             config.committee.members * first[1],
         ),
         "score": (f"{seen:,} images", seen * amplifier),
-        **dict.fromkeys(("train_classifier", "train_base"), train),
+        "train_base": debiasing("erm"),
         "evaluate": (f"{len(dataset.test):,} images", len(dataset.test) * classifier),
     }
-    return [Cost(task.name, *work[task.stage]) for task in tasks if task.stage in work]
+    costs = []
+    for task in tasks:
+        if task.stage == "train_classifier":
+            costs.append(Cost(task.name, *debiasing(task.options["method"])))
+        elif task.stage in work:
+            costs.append(Cost(task.name, *work[task.stage]))
+    return costs
 
 
 def _unet_operations(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> float:

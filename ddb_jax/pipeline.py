@@ -45,6 +45,12 @@ from ddb_jax.training.stop import StopFlag
 
 log = logging.getLogger("ddb_jax")
 
+# Fields that no task reads, but that decide which tasks there are or what they are given.
+DECIDING = (
+    "seeds", "share_upstream", "amplifier.train_on", "given_scores.csv", "search.tries",
+    "search.seed", "afr.held_out_share",
+)  # fmt: skip
+
 STAGES = {
     "train_diffusion": train_diffusion.run,
     "synthesize": synthesize.run,
@@ -118,6 +124,11 @@ def run(
     _refuse_oracles(config, dataset)
     _refuse_markers(config, dataset)
     tasks = plan(config, dataset.bias_known and not dataset.bias_is_marker)
+    if any(task.stage == "given_scores" for task in tasks):
+        # Looked at every time: a method that is new may need what the file does not say.
+        given_scores.read(config, dataset)
+    elif config.given_scores.csv:
+        log.warning("warning: no method of config.methods reads config.given_scores.csv")
     expected = records(config, tasks, {n: part.fingerprint for n, part in datasets.items()})
     chosen = _choose(tasks, only)
     status = {t.name: _status(workdir / t.name, expected[t.name], t in chosen) for t in tasks}
@@ -259,7 +270,7 @@ def _refuse_changed(
         last, now = flatten(read_json(workdir / "config.json")), flatten(config.to_dict())
         differing += [
             f"{field} was {last.get(field)!r} and is {now[field]!r}"
-            for field in ("seeds", "share_upstream", "amplifier.train_on")
+            for field in DECIDING
             if last.get(field) != now[field]
         ]
     for task in tasks:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.search import draw
-from ddb_jax.stages.train_classifier import selection_rule
+from ddb_jax.stages.training_set import selection_rule
 from ddb_jax.training.work_directory import fingerprint
 
 
@@ -83,7 +83,7 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
         sections = ("data", "diffusion.image_size", "amplifier")
         amplifier = add("train_amplifier", seed, sections, inputs, train_on, train_on=train_on)
         inputs = {"train_amplifier": amplifier}
-        return add("score", seed, (*sections, "pseudo_groups"), inputs, train_on)
+        return add("score", seed, (*sections, *PSEUDO_GROUP_RULE), inputs, train_on)
 
     def add_requirements(seed: int, needs: set[str]) -> dict[str, str]:
         """The tasks that a method of this seed reads from, but for the base of a last layer."""
@@ -103,12 +103,12 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             inputs[stage] = add(stage, seed, ("data", *sections), sources, data="classifier")
 
         if needs & {"reference_errors", "environments"}:
-            add_first("train_reference", "classifier", "reference", "pseudo_groups")
+            add_first("train_reference", "classifier", "reference", *PSEUDO_GROUP_RULE)
         if "environments" in needs:
             reference = inputs["train_reference"]
             add_first("infer_environments", "eiil", train_reference=reference)
         if "committee_votes" in needs:
-            add_first("train_committee", "classifier", "reference", "committee", "pseudo_groups")
+            add_first("train_committee", "classifier", "reference", "committee")
         if "bias_features" in needs:
             add_first("train_bias_features", "classifier", "reference")
         return inputs
@@ -167,6 +167,8 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
     return list(tasks.values())
 
 
+# What a predicted class and a loss are judged by; given scores read the other fields, too.
+PSEUDO_GROUP_RULE = ("pseudo_groups.rule", "pseudo_groups.gamma")
 # What an amplifier must have scored.
 OF_AMPLIFIER = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
 

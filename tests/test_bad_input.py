@@ -18,6 +18,7 @@ from PIL import Image
 from configs import digits
 from ddb_jax import pipeline
 from ddb_jax.data.counts import describe
+from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.download import main as download
 from ddb_jax.data.listing import Files, Listing, complete_splits
 from ddb_jax.data.source import ArraySource, Dataset, stratified_split
@@ -289,7 +290,9 @@ def test_the_report_claims_nothing_about_a_bias_that_is_not_known(bias, tmp_path
         "pseudo_conflicting": flagged,
         "conflicting": conflicting,
     }
-    write_scores(tmp_path / "scores.csv", columns)
+    folder = tmp_path / "score" / "synthetic"
+    folder.mkdir(parents=True)
+    write_scores(folder / "scores.csv", columns)
     truth = None if bias < 0 else conflicting.astype(bool)
     train = {
         "accuracy": 0.25,
@@ -298,18 +301,22 @@ def test_the_report_claims_nothing_about_a_bias_that_is_not_known(bias, tmp_path
         "rule": detection_metrics(losses, flagged.astype(bool), truth),
     }
     content = {"rule": "error_set", "threshold": None, "train": train}
-    (tmp_path / "detection.json").write_text(json.dumps(content))
-    config = SimpleNamespace(amplifier=SimpleNamespace(train_on="synthetic"), seeds=(0,))
+    (folder / "detection.json").write_text(json.dumps(content))
+    config = SimpleNamespace(
+        amplifier=SimpleNamespace(train_on="synthetic"),
+        given_scores=SimpleNamespace(csv=""),
+        seeds=(0,),
+    )
     context = SimpleNamespace(config=config, dataset=dataset, inputs={})
 
-    found = "".join(findings(context, tmp_path, []))
-    assert "holds 3 of them" in found and "That is more than half" in found
+    found = "".join(findings(context, folder, []))
+    assert "3 of them are held to conflict" in found and "That is more than half" in found
     assert ("No image has a bias label" in found) == (bias < 0)
     assert ("Against the true bias labels: AUROC 0.8750" in found) == (bias == 0)
-    histograms = "".join(report._histograms(tmp_path, None))
-    assert ("<table>" in histograms) == ("finds the conflicting ones" in histograms) == (bias == 0)
+    histograms = "".join(report._histograms(folder, None))
+    assert ("finds the conflicting ones" in histograms) == (bias == 0)
 
-    entry = {"method": "erm", "title": "ERM", "selection": "last", "seeds": 1}
+    entry = {"method": "erm", "title": "ERM", "selection": "last", "seeds": 1, "tries": 1}
     assert "oracle" not in "".join(report._results(context, [entry], ()))
     oracle = {**entry, "method": "group_dro", "title": "GroupDRO"}
     assert "An oracle is told" in "".join(report._results(context, [entry, oracle], ()))
@@ -344,3 +351,48 @@ def test_an_amplifier_that_would_see_parts_of_the_images(capsys, tmp_path):
     arguments = ["--config=configs/digits.py:smoke", "--config.amplifier.image_size=8"]
     assert main([*arguments, f"--workdir={tmp_path}"]) == 1
     assert "config.amplifier.image_size is 8, less than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search.seed=-1",), "config.search.seed is -1, it must be at least 0"),
+        (
+            ("search.tries=2", "classifier.oracle_selection=last"),
+            "config.classifier.oracle_selection 'last' looks at nothing",
+        ),
+        (("rebias.biased_lr_scale=0.0",), "biased_lr_scale is 0.0, it must be greater than 0"),
+        (("dfr.c_grid=0.0,1",), "c_grid is (0.0, 1), it must hold numbers greater than 0"),
+        (("dfr.c_grid=some",), "it must be a list of numbers"),
+        (("methods=rebias", "classifier.batch_size=2"), "rebias needs batches of at least 4"),
+        (
+            ("methods=erm,disent", "disent.gce_q=0.0", "disent.gce_scaled=True"),
+            "config.disent: gce_q of DisEnt is 0.0",
+        ),
+        (("committee.agreement=6",), "agreement is 6, more than its 5 members"),
+        (("methods=erm,ddb_3",), "config.methods is 'ddb_3', the nearest of erm, "),
+    ],
+)
+def test_settings_that_a_method_or_the_search_refuses(arguments, message, refused):
+    fields = [f"--config.{argument}" for argument in (*arguments, "num_devices=1")]
+    assert message in refused("", *fields, config="digits")
+
+
+def test_given_scores_that_do_not_fit_are_refused_before_anything_runs(tmp_path, refused):
+    mine = tmp_path / "mine.csv"
+    settings = ["--config.num_devices=1", f"--config.given_scores.csv={mine}"]
+    mine.write_text("path,loss\nelsewhere/1,0.5\n")
+    error = refused("", *settings, config="digits")
+    assert "has 1 of 1 rows that are of no image (line 2: elsewhere/1)" in error
+    splits = digits_splits()
+    rows = [f"{split},{i},0" for split, source in splits.items() for i in range(len(source))]
+    mine.write_text("\n".join(["split,index,pseudo_conflicting", *rows]) + "\n")
+    # Also where an earlier run with other methods has read the file.
+    error = refused("", *settings, "--config.methods=ddb_i,ddb_ii,jtt+ddb", config="digits")
+    assert "no column loss, which ddb_ii needs, and no column predicted, which jtt+ddb" in error
+
+
+def digits_splits():
+    c = digits.get_config("smoke")
+    splits = load_dataset(c.data, 8, None).splits
+    return {name: splits[name] for name in ("train", "validation")}

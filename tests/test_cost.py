@@ -22,7 +22,7 @@ from ddb_jax.training.mesh import make_mesh
 @pytest.fixture(scope="module")
 def costs():
     c = digits.get_config("smoke")
-    c.methods = ("erm", "ddb_ii")
+    c.methods = ("erm", "ddb_ii", "disent", "softcon")
     c.amplifier.compare = False
     for section in (c.amplifier, c.classifier):
         section.network, section.width = "mlp", 10
@@ -52,6 +52,14 @@ def test_classifiers_are_counted_by_hand(costs):
     assert costs["seed_0/score/synthetic"].operations / amplifier == pytest.approx(
         (1077 + 270) / (3 * 30 * 16)
     )
+
+
+def test_methods_of_several_networks_or_views_cost_so_much_more(costs):
+    validation = 3 * 270 * mlp(8)
+    for method in ("disent", "softcon"):  # two encoders; one network on two views
+        found = costs[f"seed_0/train_classifier/{method}"]
+        assert found.operations == pytest.approx(2 * 3 * 30 * 16 * mlp(8) + validation, rel=1e-6)
+        assert "2 networks or views" in found.work
 
 
 def test_sampling_takes_two_passes_a_step_under_guidance(costs):

@@ -1,4 +1,4 @@
-"""GroupDRO's update worked by hand, plain and resampled training, and the method table."""
+"""GroupDRO's update worked by hand."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,6 @@ from jax.sharding import PartitionSpec as P
 
 from ddb_jax.debias import group_dro
 from ddb_jax.debias.method import TrainingSet
-from ddb_jax.debias.methods import METHODS
 
 LABELS = np.array([0, 0, 1, 1])
 SETTINGS = SimpleNamespace(step_size=0.5, adjustment=0.0, sampling="group_balanced")
@@ -103,53 +102,3 @@ def test_eight_devices_give_the_same_step():
 def test_bad_settings_are_refused(sizes, changes, message):
     with pytest.raises(ValueError, match=message):
         _make(sizes, **changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "sampling"), [("erm", "uniform"), ("resampling", "group_balanced")]
-)
-def test_plain_loss_is_the_mean(name, sampling):
-    method = METHODS[name].make(SimpleNamespace(), TrainingSet(LABELS, 2))
-    loss, state, _ = method.loss(jnp.array([1.0, 2.0, 6.0]), method.init_state(), {})
-    assert (float(loss), state, method.sampling) == (3.0, {}, sampling)
-
-
-def test_only_the_oracles_use_bias_labels():
-    assert {name for name, entry in METHODS.items() if entry.uses_bias_labels} == {
-        "group_dro",
-        "resampling",
-        "bias_bal",
-    }
-    assert all(
-        entry.uses_bias_labels == (entry.requires == "true_groups") for entry in METHODS.values()
-    )
-
-
-def test_every_method_of_the_table_makes_a_step_in_jit():
-    settings = SimpleNamespace(
-        **vars(SETTINGS), ema=0.7, class_normalize=True, normalize_weights=True, q=0.7,
-        scaled=False, gce_q=0.7, gce_scaled=False, upweight=5, smoothing=1.0, strength=1.0,
-    )  # fmt: skip
-    given = {
-        "group_sizes": np.array([3, 1]),
-        "amplifier_loss": np.array([0.1, 0.2, 0.1, 2.0]),
-        "bias": np.array([0, 1, 1, 0]),
-        "flagged": np.array([False, False, True, False]),
-    }
-    columns = {
-        "group": jnp.array([0, 1]),
-        "amplifier_loss": jnp.array([0.1, 2.0]),
-        "given_bias": jnp.array([0, 0]),
-    }
-    logits = jnp.array([[1.0, 0.0], [2.0, -1.0]])
-    for name, entry in METHODS.items():
-        method = entry.make(settings, TrainingSet(LABELS, 2, **given))
-        batch = {"label": jnp.array([0, 1]), "index": jnp.array([0, 3])}
-        batch |= {column: columns[column] for column in method.columns}
-        state = method.init_state()
-        paired = isinstance(method, PairedMethod)
-        arguments = (logits, -logits) if paired else (jnp.array([1.0, 2.0]),)
-        loss, new_state, metrics = jax.jit(method.loss)(*arguments, state, batch)
-        assert np.isfinite(loss), name
-        assert jax.tree.map(jnp.shape, new_state) == jax.tree.map(jnp.shape, state), name
-        assert all(jnp.shape(value) == () for value in metrics.values()), name

@@ -46,6 +46,24 @@ def test_the_generators_size_leaves_the_oracle_as_it_is(config):
     assert "seed_0/train_classifier/erm" not in names
 
 
+def test_the_rule_of_the_pseudo_groups_concerns_those_whom_it_flags_for(config):
+    config.methods = ("ddb_i", "jtt", "lff+be", "softcon")
+    _, names = changed(config, lambda c: c.pseudo_groups.update({"gamma": 1.0}))
+    assert "seed_0/score/synthetic" in names and "seed_0/train_classifier/ddb_i" in names
+    assert "seed_0/train_committee" not in names and "seed_0/train_bias_features" not in names
+    # Of given scores alone.
+    assert changed(config, lambda c: c.pseudo_groups.update({"top_share": 0.2}))[0] == set()
+
+
+def test_a_last_layer_is_fitted_anew_over_the_same_network(config):
+    config.methods = ("afr", "dfr")
+    _, names = changed(config, lambda c: c.afr.update({"gamma": 1.0}))
+    assert [n for n in names if "train" in n] == ["seed_0/train_last_layer/afr"]
+    stages, names = changed(config, lambda c: c.afr.update({"held_out_share": 0.3}))
+    assert stages == {"train_base", "train_last_layer", "evaluate"}
+    assert "seed_0/train_last_layer/dfr" not in names
+
+
 def test_where_the_data_lies_changes_nothing_and_what_it_is_everything(config):
     def move(c):
         c.data.root, c.data.cache, c.data.num_threads = "elsewhere", "there", 7

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddb_jax.evaluation.selection import RULES
+from ddb_jax.evaluation.selection import RULES, most_informed
 
 # Class 0: 3 of 4 correct; class 1: 1 of 2. Groups 0, 1, 3: 2 of 2, 0 of 1, 1 of 2; one in none.
 LABELS = np.array([0, 0, 0, 0, 1, 1])
@@ -74,3 +74,9 @@ def test_equal_results_in_another_order_tie():
         for low in range(8)
     }
     assert differences == {float(np.float32(-0.3))}
+
+
+def test_what_was_chosen_on_the_test_split_is_named_so_whatever_else_chose():
+    assert most_informed(["worst_true_group", "oracle_best_on_test"]) == "oracle_best_on_test"
+    assert most_informed(["average", "worst_true_group"]) == "worst_true_group"
+    assert most_informed(["worst_pseudo_group", "average"]) == "worst_pseudo_group"

@@ -5,7 +5,7 @@ validation split, and "oracle_best_on_test" reads the split that is reported: it
 upper bound, and stand here because published ones were chosen so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,14 @@ def _class_difference(labels: np.ndarray, correct: np.ndarray, groups: np.ndarra
 def _worst_group(labels: np.ndarray, correct: np.ndarray, groups: np.ndarray | None) -> Score:
     accuracies = _accuracies(correct, groups)
     return _score(accuracies.min(), accuracies)
+
+
+def most_informed(rules: Sequence[str]) -> str:
+    """Of rules that each chose something, the one that was told the most; the first of equals.
+
+    The answers of the test split are more than bias labels, and those more than neither.
+    """
+    return max(rules, key=lambda name: (RULES[name].reads_test, RULES[name].uses_bias_labels))
 
 
 RULES: dict[str, Rule] = {

@@ -5,11 +5,18 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 matplotlib.use("Agg")
 
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+COLOURS = (
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#999999", "#000000",
+)  # fmt: skip
+
+# Of each run its steps and values.
+Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def _png(figure: Figure) -> bytes:
@@ -47,19 +54,49 @@ def loss_histograms(
     return _png(figure)
 
 
-def curves(
-    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
-    log_scale: Sequence[str] = (),
-) -> bytes:
-    """One panel for each figure, one line for each run: title -> {run: (steps, values)}."""
-    figure = Figure(figsize=(4.4 * len(panels), 2.8), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
-        for i, (name, (steps, values)) in enumerate(lines.items()):
-            axis.plot(steps, values, label=name, color=COLOURS[i % len(COLOURS)], linewidth=1.2)
-        axis.set(title=title, xlabel="step")
-        if title in log_scale:
+def curves(panels: Mapping[str, Lines], log_scale: Sequence[str] = ()) -> bytes:
+    """Two panels a row, with one line for each run.
+
+    Where there are more runs than colours, they are shared out among panels of one scale.
+
+    Args:
+        panels: Title -> {run: (steps, values)}, none empty.
+        log_scale: Titles whose values are drawn on a logarithmic axis, if all are positive.
+    """
+    parts = [(title, *part) for title, lines in panels.items() for part in _shared_out(lines)]
+    num_rows = -(-len(parts) // 2)
+    figure = Figure(figsize=(10.8, 2.6 * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, 2, squeeze=False).flat
+    for axis, (title, number, lines) in zip(axes, parts, strict=False):
+        for colour, (name, (steps, values)) in zip(COLOURS, lines.items(), strict=False):
+            axis.plot(steps, values, label=name, color=colour, linewidth=1.2)
+        values = np.concatenate([values for _, values in panels[title].values()])
+        if title in log_scale and np.min(values) > 0:
             axis.set_yscale("log")
+            _number_ticks(axis.yaxis, np.max(values) / np.min(values))
+        axis.update_datalim([(steps[0], np.min(values)), (steps[0], np.max(values))])
+        axis.autoscale_view()
+        axis.set(title=title + number, xlabel="step")
         if len(lines) > 1:
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    for axis in axes[len(parts) :]:
+        axis.set_axis_off()
     return _png(figure)
+
+
+def _number_ticks(axis: Axis, ratio: float) -> None:
+    """Plain numbers on a logarithmic axis that spans this ratio, a handful of them."""
+    number = StrMethodFormatter("{x:g}")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 100 else (1.0,)))
+    axis.set_major_formatter(number)
+    axis.set_minor_formatter(number if ratio < 4 else NullFormatter())
+
+
+def _shared_out(lines: Lines) -> list[tuple[str, Lines]]:
+    """The lines in as few parts as the colours allow, each with its number for the title."""
+    count = -(-len(lines) // len(COLOURS))
+    names = np.array_split(list(lines), count)
+    return [
+        (f", {i} of {count}" if count > 1 else "", {name: lines[name] for name in part.tolist()})
+        for i, part in enumerate(names, start=1)
+    ]

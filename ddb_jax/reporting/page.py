@@ -12,6 +12,7 @@ table { border-collapse: collapse; font-size: .9rem; margin: .6rem 0; display: b
         overflow-x: auto; }
 th, td { text-align: left; padding: .2rem .7rem; border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #888; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 img { max-width: 100%; image-rendering: auto; }
 figure { margin: .8rem 0; } figcaption { color: #555; font-size: .9rem; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .8rem; }

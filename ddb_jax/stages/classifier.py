@@ -154,10 +154,10 @@ def train_classifier(
         variables = {}
         for i, (name, model) in enumerate(models.items()):
             fresh = init_variables(model, jax.random.fold_in(key, i) if i else key, size)
-            # Every network starts from the pretrained weights.
-            variables[name] = (
-                with_classifier(kinds[name], fresh, *pretrained) if pretrained else fresh
-            )
+            if pretrained:
+                # With a head of its own each, lest the members of a committee be one network.
+                fresh = with_classifier(kinds[name], fresh, *pretrained, keep_head=i > 0)
+            variables[name] = fresh
         main = variables[MAIN]
         if joint:
             variables = {

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.preprocessing import augment, to_input
 from ddb_jax.debias.losses import accuracy, cross_entropy
-from ddb_jax.debias.method import JointMethod, Method
+from ddb_jax.debias.method import JointMethod, Method, NetworkSpec
+from ddb_jax.stages.networks import KINDS
 from ddb_jax.training import train_state
 from ddb_jax.training.optimizer import make_optimizer, names, scale_learning_rates
 from ddb_jax.training.train_state import TrainState
@@ -31,8 +32,8 @@ def network_weights(
 
 
 def in_head(path: tuple[str, ...]) -> bool:
-    """Whether a parameter of that path belongs to a last layer."""
-    return any(name.endswith("head") for name in path)
+    """Whether a parameter of that path belongs to a last layer, or to a projection beside it."""
+    return any(name.endswith("head") or name == "projection" for name in path)
 
 
 def make_train_step(
@@ -55,32 +56,33 @@ def make_train_step(
         augment_key: Key of the random transforms; a step folds its number into it.
     """
     joint = isinstance(method, JointMethod)
-    optimizer, backbone_lr_scale = make_optimizer(settings), settings.backbone_lr_scale
-    if settings.trainable != "all":
-        backbone_lr_scale = 0.0
-    lr_scales = {name: spec.lr_scale for name, spec in method.networks.items()} if joint else {}
-    if backbone_lr_scale != 1.0 or any(scale != 1.0 for scale in lr_scales.values()):
+    optimizer = make_optimizer(settings)
+    backbone = settings.backbone_lr_scale if settings.trainable == "all" else 0.0
+    specs = method.networks if joint else {MAIN: NetworkSpec()}
+    # Where no classifier's weights fit, a network starts from scratch, and all of it is trained.
+    backbones = {n: backbone if KINDS[spec.kind].classifiers else 1.0 for n, spec in specs.items()}
+    if backbone != 1.0 or any(spec.lr_scale != 1.0 for spec in specs.values()):
 
         def lr_scale(path: tuple[str, ...]) -> float:
-            of_network = lr_scales[path[0]] if joint else 1.0
-            return of_network * (1.0 if in_head(path) else backbone_lr_scale)
+            name = path[0] if joint else MAIN
+            return specs[name].lr_scale * (1.0 if in_head(path) else backbones[name])
 
         optimizer = optax.chain(optimizer, scale_learning_rates(lr_scale))
 
     def apply(
-        model: Any, weights: Any, *inputs: Any, method: str | None = None
+        name: str, weights: Any, *inputs: Any, method: str | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Output of a network in training, and its new batch statistics."""
         params, batch_stats = weights["params"], weights["batch_stats"]
-        if not backbone_lr_scale:  # no gradient is computed for what does not move
+        if not backbones[name]:  # no gradient is computed for what does not move
             params = jax.tree.map_with_path(
                 lambda path, p: p if in_head(names(path)) else jax.lax.stop_gradient(p), params
             )
         variables = {"params": params}
         if batch_stats:
             variables["batch_stats"] = batch_stats
-        train = settings.trainable != "head"
-        output, updates = model.apply(
+        train = settings.trainable != "head" or backbones[name] > 0
+        output, updates = models[name].apply(
             variables, *inputs, train=train, method=method, mutable=["batch_stats"]
         )
         return output, updates.get("batch_stats", {})
@@ -88,7 +90,7 @@ def make_train_step(
     def single(params: Any, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, ...]:
         del key
         weights = network_weights(params, state.batch_stats, method)
-        (logits, _), batch_stats = apply(models[MAIN], weights, batch["x"])
+        (logits, _), batch_stats = apply(MAIN, weights, batch["x"])
         adjusted = method.adjust_logits(logits, batch) if method.adjust_logits else logits
         losses = (method.per_example_loss or per_example_loss)(adjusted, batch["label"])
         loss, method_state, metrics = method.loss(losses, state.method_state, batch)
@@ -100,7 +102,7 @@ def make_train_step(
 
         def network(name: str, *inputs: Any, method: str | None = None) -> Any:
             weights = {"params": params[name], "batch_stats": batch_stats.get(name, {})}
-            output, stats = apply(models[name], weights, *inputs, method=method)
+            output, stats = apply(name, weights, *inputs, method=method)
             if stats:
                 batch_stats[name] = stats
             return output

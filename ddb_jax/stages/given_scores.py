@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.data.given_scores import GivenScores, read_given_scores
+from ddb_jax.data.source import Dataset
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.debias.pseudo_groups import conflicting_by_rule, error_set
 from ddb_jax.stages.context import Context
@@ -23,18 +24,13 @@ log = logging.getLogger("ddb_jax")
 READS = {"selecmix+ddb": "predicted", "bias_bal+ddb": "predicted", "afr+ddb": "probability"}
 
 
-def run(context: Context) -> dict[str, Any]:
-    """Read the file `given_scores.csv` of the config and make the pseudo-groups.
-
-    A verdict of the file holds as it stands. Without one the configured rule flags, if the file
-    says what a model predicts, and otherwise the share `pseudo_groups.top_share` of every class. A
-    column score, where there is one, takes the place of the loss in both.
+def read(config: Any, dataset: Dataset) -> tuple[dict[str, GivenScores], tuple[str, ...]]:
+    """What the file `given_scores.csv` of the config says of train and validation, and notes.
 
     Raises:
-        UserError: The file cannot be read or joined, or lacks what a method of the config reads.
+        UserError: It cannot be read or joined, or lacks what a method of the config reads.
     """
-    dataset, path = context.dataset, Path(context.config.given_scores.csv)
-    sources = dataset.splits
+    path, sources = Path(config.given_scores.csv), dataset.splits
     try:
         given, notes = read_given_scores(
             path,
@@ -44,9 +40,25 @@ def run(context: Context) -> dict[str, Any]:
         )
     except (OSError, ValueError) as error:
         raise UserError(str(error)) from error
+    refuse_methods(path, given["train"], config.methods)
+    return given, notes
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Read the file `given_scores.csv` of the config and make the pseudo-groups.
+
+    A verdict of the file holds as it stands. Without one the configured rule flags, if the file
+    says what a model predicts, and otherwise the share `pseudo_groups.top_share` of every class. A
+    column score, where there is one, takes the place of the loss in both.
+
+    Raises:
+        UserError: As `read`.
+    """
+    dataset, path = context.dataset, Path(context.config.given_scores.csv)
+    sources = dataset.splits
+    given, notes = read(context.config, dataset)
     for note in notes:
         log.warning("warning: %s", note)
-    refuse_methods(path, given["train"], context.config.methods)
     columns = [name for name in GivenScores._fields if getattr(given["train"], name) is not None]
     # What ranks is of one kind in both splits, for a threshold of train must fit validation.
     kind = "loss" if given["train"].score is None else "score"

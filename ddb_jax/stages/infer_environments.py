@@ -13,7 +13,7 @@ from ddb_jax.debias.pseudo_groups import assign_groups
 from ddb_jax.evaluation.bias_detection import detection_metrics
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.scores_table import read_scores, write_scores
-from ddb_jax.stages.train_reference import LOGITS
+from ddb_jax.stages.training_set import LOGITS
 from ddb_jax.training.files import write_json
 from ddb_jax.training.rng import data_seed
 

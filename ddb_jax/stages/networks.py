@@ -75,9 +75,15 @@ def init_variables(model: Any, key: jax.Array, image_size: int) -> Any:
     return model.init(key, jnp.zeros((1, image_size, image_size, 3), jnp.float32), train=False)
 
 
-def with_classifier(kind: str, variables: Any, classifier: Any) -> Any:
-    """The variables of a network with a plain classifier's in their place, where it holds some."""
+def with_classifier(kind: str, variables: Any, classifier: Any, *, keep_head: bool = False) -> Any:
+    """The variables of a network with a plain classifier's in their place, where it holds some.
+
+    With `keep_head` a network that is a classifier itself keeps its own last layer.
+    """
     if "" in KINDS[kind].classifiers:
+        if keep_head:
+            params = {**classifier["params"], "head": variables["params"]["head"]}
+            classifier = {**classifier, "params": params}
         return classifier
     return {
         part: {**values, **{name: classifier[part] for name in KINDS[kind].classifiers}}

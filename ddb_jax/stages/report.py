@@ -26,6 +26,7 @@ from ddb_jax.stages.contact_sheet import grid_image
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report_detection import detection_rows, detection_section
 from ddb_jax.stages.report_findings import findings, folders_of
+from ddb_jax.stages.report_search import search_section
 from ddb_jax.stages.scores_table import read_scores, select_split
 from ddb_jax.stages.synthetic_images import load_synthetic
 from ddb_jax.training.energy import co2_grams
@@ -50,9 +51,12 @@ def run(context: Context) -> dict[str, Any]:
 
     sections = [
         ("What was found", findings(context, scores, methods)),
-        ("Results on the test split", _results(context, methods, metrics)),
+        (
+            "Results on the test split",
+            _results(context, methods, metrics) + search_section(context),
+        ),
         ("What the bias looks like", _sheets(context, scores)),
-        ("How the amplifier sees the training images", _histograms(scores, compared)),
+        ("How the training images score", _histograms(scores, compared)),
         ("Who finds the conflicting images", detection_section(context)),
         ("Group by group", _groups(evaluations)),
         ("Training", _curves(context)),
@@ -145,11 +149,16 @@ def _results(
             " Tries are the runs of the first seed among which the same rule chose the settings."
         )
     note += (
-        " Brackets are 95% bootstrap intervals over the test images, resampled within their"
+        " results.csv has 95% bootstrap intervals over the test images, resampled within their"
+        " groups, for every accuracy."
+        if several
+        else " Brackets are 95% bootstrap intervals over the test images, resampled within their"
         " groups; results.csv has them for every accuracy."
     )
-    if several and context.config.share_upstream:
+    if several and context.config.share_upstream and folders_of(context, "score"):
         note += " All seeds share one diffusion model and one amplifier, those of the first seed."
+    if context.config.given_scores.csv:
+        note += " The scores that were given stand in the place of the amplifier."
     return [page.table(header, rows), page.paragraph(note)]
 
 
@@ -173,8 +182,8 @@ def _sheets(context: Context, scores: Path | None) -> list[str]:
             empty = np.zeros((0, *dataset.train.image_shape), np.uint8)
             rows.append(dataset.train.gather(indices)["image"] if len(indices) else empty)
         caption = (
-            "Real training images that the amplifier holds to conflict with the bias, the most"
-            " surprising first. A mislabelled image would stand here, too."
+            "Real training images that are held to conflict with the bias, the most suspect"
+            " first. A mislabelled image would stand here, too."
         )
         parts.append(page.picture(_sheet(rows, dataset.class_names), caption))
     return [page.side_by_side(parts)] if parts else []
@@ -191,7 +200,8 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
     for folder in (scores, compared):
         if folder is None:
             continue
-        title = f"trained on {folder.name} images" if "score" in folder.parts else "given scores"
+        own = folder.parent.name == "score"
+        title = f"trained on {folder.name} images" if own else "given scores"
         table = select_split(read_scores(folder / "scores.csv"), "train")
         if np.all(table["loss"] < 0):  # given scores without losses
             continue
@@ -207,12 +217,15 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
         thresholds[title] = read_json(folder / "detection.json")["threshold"]
     if not panels:
         return []
-    caption = "Cross-entropy of the real training images under the amplifier. " + (
+    caption = "Cross-entropy of the real training images under the amplifier. "
+    if not own:
+        caption = "Losses of the real training images, as the file gives them. "
+    caption += (
         "The further the two kinds lie apart, the better it finds the conflicting ones."
         if known
         else "Flagged are those that the rule holds to conflict with the bias."
     )
-    png = figures.loss_histograms(panels, thresholds, "amplifier's loss")
+    png = figures.loss_histograms(panels, thresholds, "amplifier's loss" if own else "loss")
     return [page.picture(png, caption)]
 
 
@@ -253,7 +266,11 @@ def _curves(context: Context) -> list[str]:
     if not panels:
         return []
     png = figures.curves(panels, ("diffusion loss", "amplifier loss", "classifier loss"))
-    return [page.picture(png, f"Training curves of seed {context.config.seeds[0]}.")]
+    caption = (
+        f"Training curves of seed {context.config.seeds[0]}. Every method's loss is its own: those"
+        " of two methods do not compare."
+    )
+    return [page.picture(png, caption)]
 
 
 def _glossary(rows: list[Row]) -> list[str]:

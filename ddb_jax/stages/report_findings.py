@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.data.counts import describe
+from ddb_jax.debias.methods import METHODS
 from ddb_jax.reporting import page
 from ddb_jax.reporting.results import percent
 from ddb_jax.stages.context import Context
 from ddb_jax.training.files import read_json
+
+MANY = 8  # methods in one sentence
 
 # The pseudo-group rules in words.
 RULES = {
@@ -47,7 +50,7 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
             f"{source} By the rule {detection['rule']!r} ({RULES[detection['rule']]})"
             f" {flagged} of them are held to conflict with the bias."
         )
-        if 2 * flagged > sum(sizes.values()):
+        if 2 * flagged > sum(sizes.values()) and not context.config.given_scores.csv:
             text += (
                 " That is more than half: a model that is wrong so often has not learnt what"
                 " the classes look like, and its verdicts say little. Look at the synthetic images"
@@ -92,14 +95,23 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
     by_name = {entry["method"]: entry for entry in methods}
     plain = by_name.get("erm", {}).get("conflicting_accuracy")
     if plain:
-        gains = [
-            f"{entry['title']} {percent(entry['conflicting_accuracy'])}"
-            for entry in methods
-            if entry["method"] != "erm" and "conflicting_accuracy" in entry
-        ]
+        others = [e for e in methods if e["method"] != "erm" and "conflicting_accuracy" in e]
+        gains = [f"{e['title']} {percent(e['conflicting_accuracy'])}" for e in _foremost(others)]
         text = "On test images that conflict with the bias, plain training is right on"
-        parts.append(page.paragraph("; ".join([f"{text} {percent(plain)}%", *gains]) + "."))
+        text = "; ".join([f"{text} {percent(plain)}%", *gains]) + "."
+        if len(gains) < len(others):
+            text += f" These are the best of {len(others)} methods; the table has them all."
+        parts.append(page.paragraph(text))
     return parts
+
+
+def _foremost(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All of a few methods; of many the best four, and the best oracle."""
+    if len(entries) <= MANY:
+        return entries
+    ranked = sorted(entries, key=lambda e: -e["conflicting_accuracy"].mean)
+    oracles = [e for e in ranked if METHODS[e["method"]].uses_bias_labels]
+    return [e for e in ranked if e not in oracles][:4] + oracles[:1]
 
 
 def folders_of(context: Context, stage: str) -> dict[str, Path]:

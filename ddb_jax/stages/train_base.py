@@ -13,19 +13,20 @@ from ddb_jax.debias.method import plain
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.classifier import train_classifier
 from ddb_jax.stages.context import Context
-from ddb_jax.stages.train_classifier import selection_rule
-from ddb_jax.stages.training_set import groups_for
+from ddb_jax.stages.training_set import HELD_OUT, groups_for, selection_rule
+from ddb_jax.training.errors import UserError
 from ddb_jax.training.files import write_json
 from ddb_jax.training.rng import data_seed
-
-HELD_OUT = "held_out.npy"
 
 
 def run(context: Context) -> dict[str, Any]:
     """Train on all but `options["held_out_share"]` of every class."""
     train = context.dataset.train
     share, seed = context.options["held_out_share"], data_seed(context.seed, "train_base/split")
-    kept, held_out = stratified_split(train.labels, share, seed)
+    try:
+        kept, held_out = stratified_split(train.labels, share, seed)
+    except ValueError as error:
+        raise UserError(f"config.afr.held_out_share: {error}.") from error
     np.save(context.folder / HELD_OUT, held_out)
     selection = selection_rule(context.config, "erm")
     rule = SELECTION_RULES[selection]

@@ -21,7 +21,8 @@ def run(context: Context) -> dict[str, Any]:
     """Train it for `reference.num_steps` and write its features."""
     settings = context.config.classifier.copy_and_resolve_references()
     settings.num_steps = context.config.reference.num_steps
-    settings.weights = ""
+    # No file of weights fits it, so that all of it is trained, and as fast as its head.
+    settings.weights, settings.trainable, settings.backbone_lr_scale = "", "all", 1.0
     train = context.dataset.train
     train_classifier(
         context, settings, train, num_outputs=context.num_classes, method=plain(), kind=KIND

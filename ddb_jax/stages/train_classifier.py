@@ -14,12 +14,18 @@ from ddb_jax.debias.method import JointMethod, Method
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.bias_detection import detection_metrics
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
-from ddb_jax.stages.classifier import load_classifier, train_classifier
-from ddb_jax.stages.classifier_step import MAIN
+from ddb_jax.stages.classifier import make_predict, train_classifier
+from ddb_jax.stages.classifier_step import MAIN, network_weights
 from ddb_jax.stages.context import Context
+from ddb_jax.stages.networks import build_classifier, input_size
 from ddb_jax.stages.scoring import conflicting
 from ddb_jax.stages.search import tuned
-from ddb_jax.stages.training_set import groups_for, make_training_set, method_settings
+from ddb_jax.stages.training_set import (
+    groups_for,
+    make_training_set,
+    method_settings,
+    selection_rule,
+)
 from ddb_jax.training.files import write_json
 from ddb_jax.training.train_state import TrainState
 
@@ -78,15 +84,6 @@ def run(context: Context) -> dict[str, Any]:
     return record
 
 
-def selection_rule(config: Any, method: str) -> str:
-    """Name of the rule that chooses the step of this method's weights."""
-    classifier, entry = config.classifier, METHODS[method]
-    if entry.uses_bias_labels:
-        return classifier.oracle_selection
-    of_amplifier = entry.requires in ("amplifier_scores", "amplifier_errors", "pseudo_groups")
-    return classifier.selection if of_amplifier else classifier.plain_selection
-
-
 def _suspected(
     context: Context, by_loss: bool, method: Method | JointMethod, state: TrainState
 ) -> tuple[np.ndarray, np.ndarray] | None:
@@ -95,11 +92,10 @@ def _suspected(
     Both are of the end of training, whatever step was selected.
     """
     if by_loss:
-        train = context.dataset.train
-        predict = load_classifier(
-            context, context.config.classifier, context.num_classes, context.folder, train
-        )
-        predictions = predict(train)
+        train, settings = context.dataset.train, context.config.classifier
+        model = build_classifier(settings, context.num_classes)
+        predict = make_predict(model, settings, input_size(settings, train), context.mesh)
+        predictions = predict(network_weights(state.params, state.batch_stats, method), train)
         return predictions.loss, predictions.predicted != train.labels
     if method.suspicion is None:
         return None

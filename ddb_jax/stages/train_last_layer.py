@@ -13,17 +13,18 @@ from ddb_jax.data.source import Subset
 from ddb_jax.debias.method import FrozenFeatures
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
+from ddb_jax.evaluation.selection import most_informed
 from ddb_jax.stages.classifier import load_network, make_outputs
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.networks import build_classifier, input_size
 from ddb_jax.stages.search import tuned
-from ddb_jax.stages.train_base import HELD_OUT
-from ddb_jax.stages.train_classifier import selection_rule
 from ddb_jax.stages.training_set import (
+    HELD_OUT,
     groups_for,
     make_training_set,
     method_settings,
     read_split,
+    selection_rule,
 )
 from ddb_jax.training.checkpoint import save_weights
 from ddb_jax.training.files import read_json, write_json
@@ -77,16 +78,20 @@ def run(context: Context) -> dict[str, Any]:
     weights["params"]["head"] = {"kernel": kernel, "bias": bias}
     save_weights(context.folder / "weights", weights)
     of_base = read_json(base / "selection.json")
-    rule = SELECTION_RULES[selection_rule(config, context.options["method"])]
+    own_rule = selection_rule(config, context.options["method"])
+    rule = SELECTION_RULES[own_rule]
     validation = dataset.test if rule.reads_test else dataset.validation
     by = groups_for(context, rule.requires, validation, "validation", entry.pseudo_group_rule)
     _, features = outputs(weights, validation)
     right = (features @ np.asarray(kernel) + np.asarray(bias)).argmax(axis=1) == validation.labels
+    # What a layer is fitted by on validation chooses more than the step of the network below; of
+    # all that chose something, the rule that was told the most is named.
+    fitted_by = {"true_groups": "worst_true_group", "pseudo_groups": "worst_pseudo_group"}
+    chosen_by = [fitted_by.get(entry.requires, of_base["selection"]), of_base["selection"]]
+    if search["tries"] > 1:
+        chosen_by.insert(1, own_rule)
     record = {
-        # What a layer is fitted by on validation chooses more than the step of the network below.
-        "selection": {"true_groups": "worst_true_group", "pseudo_groups": "worst_pseudo_group"}.get(
-            entry.requires, of_base["selection"]
-        ),
+        "selection": most_informed(chosen_by),
         "selected_step": of_base["selected_step"],
         "score": list(rule.score(validation.labels, right, by.ids if by else None)),
         "network": "classifier",

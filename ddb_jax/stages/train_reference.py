@@ -13,8 +13,7 @@ from ddb_jax.stages.classifier import load_classifier, load_network, make_output
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.networks import build_classifier, input_size
 from ddb_jax.stages.scoring import write_scoring
-
-LOGITS = "logits.npy"
+from ddb_jax.stages.training_set import LOGITS
 
 
 def run(context: Context) -> dict[str, Any]:

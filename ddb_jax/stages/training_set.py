@@ -1,4 +1,7 @@
-"""What a debiasing method is told of the training split, gathered from the tasks before it."""
+"""What a debiasing method is told of the training split, gathered from the tasks before it.
+
+Also the names of the files that tasks leave for one another, and the rule that chooses a step.
+"""
 
 import logging
 from pathlib import Path
@@ -8,14 +11,26 @@ import numpy as np
 
 from ddb_jax.data.source import Dataset, Source
 from ddb_jax.debias.method import TrainingSet
-from ddb_jax.debias.methods import SCORES_OF, MethodEntry
+from ddb_jax.debias.methods import METHODS, SCORES_OF, MethodEntry
 from ddb_jax.debias.pseudo_groups import Groups, assign_bias_groups, assign_groups
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.scores_table import read_scores, select_split
 
 log = logging.getLogger("ddb_jax")
 
-FEATURES = "features.npy"  # of the training images, where a task leaves them
+# What it means that no, or every, training image is flagged, by whether a committee flagged.
+MEANING = {
+    (False, "no"): "this is plain training",
+    (False, "every"): "this is plain training",
+    (True, "no"): "the biased network learns from all of them",
+    (True, "every"): "the biased network learns from none: lower config.committee.confidence or"
+    " .agreement, or raise config.reference.num_steps",
+}
+
+# Files that one task leaves for another.
+FEATURES = "features.npy"  # float32 [N, D] of the training images
+LOGITS = "logits.npy"  # float32 [N, K] of the training images
+HELD_OUT = "held_out.npy"  # int64, the training images that a network was not trained on
 
 
 def read_split(folder: Path, split: str) -> dict[str, np.ndarray]:
@@ -42,10 +57,10 @@ def make_training_set(
     if entry.flagged:
         flagged = rows[entry.flagged].astype(bool)
         if flagged.all() or not flagged.any():
+            what = "every" if flagged.all() else "no"
             log.warning(
-                "warning: %s: %s training image is held to conflict with the bias, so that none"
-                " counts more than another, and this is plain training",
-                context.name, "every" if flagged.all() else "no",
+                "warning: %s: %s training image is held to conflict with the bias, so that %s",
+                context.name, what, MEANING[entry.requires == "committee_votes", what],
             )  # fmt: skip
     features = None
     if entry.requires == "bias_features":
@@ -104,3 +119,12 @@ def true_groups(source: Source, dataset: Dataset, group_by: str) -> Groups:
 def method_settings(config: Any, entry: MethodEntry) -> Any:
     """The config section of a method; None for one without settings."""
     return config.get(entry.settings) if entry.settings else None
+
+
+def selection_rule(config: Any, method: str) -> str:
+    """Name of the rule that chooses the step of this method's weights."""
+    classifier, entry = config.classifier, METHODS[method]
+    if entry.uses_bias_labels:
+        return classifier.oracle_selection
+    of_amplifier = entry.requires in ("amplifier_scores", "amplifier_errors", "pseudo_groups")
+    return classifier.selection if of_amplifier else classifier.plain_selection
