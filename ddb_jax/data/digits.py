@@ -37,6 +37,7 @@ def load_coloured_digits(
     validation_share: float = 0.2,
     test_share: float = 0.25,
     seed: int = 0,
+    reference_share: float = 0.0,
 ) -> Dataset:
     """The data set, drawn from `seed` alone.
 
@@ -50,8 +51,9 @@ def load_coloured_digits(
             others are spread evenly over the nine other colours, so that 0.1 is no bias.
         colour_jitter: Standard deviation per image and channel, where 1 is full intensity.
         validation_share: Share of the images outside the test split.
-        test_share: Share of all images.
+        test_share: Share of the images outside the reference part.
         seed: Seed of splits, colours and jitter.
+        reference_share: Share of all images that is in no split, and is for `captioned_digits`.
 
     Raises:
         ValueError: A share is out of range.
@@ -63,7 +65,8 @@ def load_coloured_digits(
             raise ValueError(f"{name} is {share}, it must be greater than 0 and less than 1.")
     intensity, labels = load_digits(return_X_y=True)
     labels = labels.astype(np.int32)
-    rest, test = stratified_split(labels, test_share, seed)
+    drawn_from, reference = split_off_reference(labels, reference_share, seed)
+    rest, test = (drawn_from[i] for i in stratified_split(labels[drawn_from], test_share, seed))
     train, validation = (rest[i] for i in stratified_split(labels[rest], validation_share, seed))
 
     jitter_rng, *colour_rngs = np.random.default_rng(seed).spawn(4)
@@ -76,16 +79,21 @@ def load_coloured_digits(
         bias = assign_colours(labels[members], share, rng)
         colours = np.array(list(PALETTE.values()))[bias] + jitter[members]
         sources[split] = ArraySource(
-            _colour(_enlarge(intensity[members], image_size), colours.clip(0.0, 1.0)),
+            paint(enlarge(intensity[members], image_size), colours.clip(0.0, 1.0)),
             labels[members],
             bias,
             tuple(f"digits/{i:06d}" for i in members),
         )
+    set_aside = (
+        f"{len(reference):,} images of digits are in no split: they are the captioned reference"
+        " set.",
+    )
     return Dataset(
         name="digits",
         class_names=tuple(str(digit) for digit in range(NUM_CLASSES)),
         bias_names=tuple(PALETTE),
         notes=(
+            *(set_aside if len(reference) else ()),
             f"digits has no splits of its own: {test_share:.0%} of the images, stratified by class"
             f" and drawn with seed {seed}, are the test split and {validation_share:.0%} of the"
             " others the validation split.",
@@ -94,6 +102,28 @@ def load_coloured_digits(
         ),
         **sources,
     )
+
+
+def split_off_reference(
+    labels: np.ndarray, reference_share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the images that the splits are drawn from, and of the reference part.
+
+    Args:
+        labels: int [N].
+        reference_share: Share of every class; 0 leaves all images to the splits.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: The share is below 0 or not less than 1, or leaves a part too small.
+    """
+    if not reference_share:
+        return np.arange(len(labels)), np.arange(0)
+    if not 0 < reference_share < 1:
+        raise ValueError(
+            f"reference_share is {reference_share}, it must be at least 0 and less than 1."
+        )
+    return stratified_split(labels, reference_share, seed)
 
 
 def assign_colours(
@@ -113,7 +143,7 @@ def assign_colours(
     return assign_bias(labels, aligned, rng, NUM_CLASSES)
 
 
-def _enlarge(intensity: np.ndarray, image_size: int) -> np.ndarray:
+def enlarge(intensity: np.ndarray, image_size: int) -> np.ndarray:
     """[N, 64] of 0..16 -> float32 [N, image_size, image_size] of 0..1."""
     digits = (intensity.reshape(-1, 8, 8) / MAX_INTENSITY).astype(np.float32)
     size = (image_size, image_size)
@@ -121,7 +151,7 @@ def _enlarge(intensity: np.ndarray, image_size: int) -> np.ndarray:
     return np.stack([np.asarray(x) for x in resized])
 
 
-def _colour(digits: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def paint(digits: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Digits [N, H, W] times colours [N, 3], both 0..1, on black -> uint8 [N, H, W, 3]."""
     images = digits[..., None] * colours[:, None, None, :]
     return np.rint(images * 255.0).clip(0, 255).astype(np.uint8)

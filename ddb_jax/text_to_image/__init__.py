@@ -1,0 +1,1 @@
+"""Captions, and Stable Diffusion from published weights."""

@@ -1,0 +1,229 @@
+"""Captions as CSV files: one row a caption with its class, or rows of images and their captions.
+
+`label,generated_text` is the layout of the caption files that DiffuBias' authors published, which
+say what class a caption is of and not what image. `path,caption`, or `path,caption_1,caption_2,...`
+as in the tables that their scripts read, say the image.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+LABEL_COLUMNS = ("label", "generated_text")
+CAPTION_COLUMN = re.compile(r"caption(_\d+)?")
+LAYOUTS = "label,generated_text or path,caption or path,caption_1,caption_2,caption_3"
+SHOWN = 3  # names that a message gives
+
+
+class Captions(NamedTuple):
+    """Texts and what they describe.
+
+    Attributes:
+        texts: N captions.
+        labels: int32 [N], class of each.
+        images: int32 [N], position of the image that each describes; -1 where the file does not
+            say.
+        notes: Sentences for the log.
+    """
+
+    texts: tuple[str, ...]
+    labels: np.ndarray
+    images: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def read_captions(
+    path: Path,
+    class_names: Sequence[str],
+    image_paths: Sequence[str] = (),
+    image_labels: Sequence[int] = (),
+) -> Captions:
+    """Read a CSV file of either layout.
+
+    A label is a class name or number; where a class name is itself a whole number, only the names
+    are understood. Rows of images may stand in any order, and more than one may be of an image.
+
+    Args:
+        path: The file, UTF-8, with a header line; other columns are not read.
+        class_names: Name of every label.
+        image_paths: N images that the captions may be of, as the data set names them.
+        image_labels: int [N], their classes.
+
+    Returns:
+        The captions, by row and in a row from left to right; empty ones are left out, and a note
+        counts them.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Columns or captions are missing, a label is no class, or a path is not among
+            the images.
+    """
+    header, rows = _read_table(path)
+    if set(LABEL_COLUMNS) <= set(header):
+        codes = _codes(class_names)
+        values = [row["label"] for _, row in rows]
+        _refuse_unknown(
+            path, "label", rows, values, codes, f"a class ({_some(class_names)}) or its number"
+        )
+        labels = [codes[value] for value in values]
+        images = [-1] * len(rows)
+        columns = ("generated_text",)
+    else:
+        columns = _caption_columns(path, header)
+        positions = {name: i for i, name in enumerate(image_paths)}
+        values = [row["path"] for _, row in rows]
+        words = f"among the {len(image_paths):,} images ({_some(image_paths)})"
+        _refuse_unknown(path, "path", rows, values, positions, words)
+        images = [positions[value] for value in values]
+        labels = [image_labels[i] for i in images]
+    found = [
+        (row[column], label, image)
+        for (_, row), label, image in zip(rows, labels, images, strict=True)
+        for column in columns
+        if row[column]
+    ]
+    notes = _note_empty(path, len(rows) * len(columns), len(found))
+    texts, kept_labels, kept_images = zip(*found, strict=True)
+    return Captions(texts, np.array(kept_labels, np.int32), np.array(kept_images, np.int32), notes)
+
+
+def read_image_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Read the captions of any images, a reference set's say, from a CSV file that names paths.
+
+    Args:
+        path: The file, UTF-8, with columns path and caption, or path, caption_1, caption_2, ...
+
+    Returns:
+        Path -> its captions, in the order of the file, and notes for the log. An image whose
+        captions are all empty is left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Columns, captions or a path are missing.
+    """
+    header, rows = _read_table(path)
+    columns = _caption_columns(path, header)
+    result: dict[str, tuple[str, ...]] = {}
+    for line, row in rows:
+        if not row["path"]:
+            raise ValueError(f"line {line} of {path} has no path: fill it in or remove the line.")
+        texts = tuple(row[column] for column in columns if row[column])
+        if texts:
+            result[row["path"]] = result.get(row["path"], ()) + texts
+    notes = _note_empty(path, len(rows) * len(columns), sum(map(len, result.values())))
+    return result, notes
+
+
+def label_captions_csv(texts: Iterable[str], labels: Iterable[int | str]) -> str:
+    """The content of a file `label,generated_text`; a label is written as given."""
+    return _csv((LABEL_COLUMNS, *zip(labels, texts, strict=True)))
+
+
+def image_captions_csv(captions: Mapping[str, Sequence[str]]) -> str:
+    """The content of a file `path,caption_1,...` with as many columns as an image has captions."""
+    width = max(map(len, captions.values()), default=1)
+    header = ("path", *(f"caption_{i + 1}" for i in range(width)))
+    rows = [(path, *texts, *[""] * (width - len(texts))) for path, texts in captions.items()]
+    return _csv((header, *rows))
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Lower-case columns; line number and fields of every row that is not blank.
+
+    Fields are stripped, and in captions line breaks and runs of spaces are made one space.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: check the path.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [column.strip().lower() for column in next(reader, [])]
+            lines = [(reader.line_num, fields) for fields in reader if any(map(str.strip, fields))]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one.") from None
+    if not lines:
+        raise ValueError(f"{path} has no rows: it needs a header line, {LAYOUTS}, and captions.")
+    for line, fields in lines:
+        if len(fields) != len(header):
+            raise ValueError(
+                f"line {line} of {path} has {len(fields)} fields and the first line {len(header)}:"
+                " put quotes around fields with commas."
+            )
+    exact = ("path", "label")
+    rows = []
+    for line, fields in lines:
+        row = dict(zip(header, fields, strict=True))
+        rows.append(
+            (line, {k: v.strip() if k in exact else " ".join(v.split()) for k, v in row.items()})
+        )
+    return header, rows
+
+
+def _caption_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
+    """The columns that hold captions of the image in the column path, from left to right."""
+    columns = tuple(column for column in header if CAPTION_COLUMN.fullmatch(column))
+    if "path" in header and columns:
+        return columns
+    if "path" in header:
+        missing = "caption"
+    elif columns:
+        missing = "path"
+    else:
+        missing = " or ".join(c for c in LABEL_COLUMNS if c not in header)
+    raise ValueError(
+        f"{path} has no column {missing}, its first line is {','.join(header)!r}: it must have"
+        f" {LAYOUTS}."
+    )
+
+
+def _codes(class_names: Sequence[str]) -> dict[str, int]:
+    """What a label may be called -> its number."""
+    names = {name: i for i, name in enumerate(class_names)}
+    if any(re.fullmatch(r"[+-]?\d+", name) for name in names):
+        return names
+    return {**names, **{str(i): i for i in range(len(class_names))}}
+
+
+def _refuse_unknown(
+    path: Path,
+    column: str,
+    rows: Sequence[tuple[int, dict[str, str]]],
+    values: Sequence[str],
+    known: Mapping[str, int],
+    words: str,
+) -> None:
+    bad = [
+        f"line {line}: {value!r}"
+        for (line, _), value in zip(rows, values, strict=True)
+        if value not in known
+    ]
+    if bad:
+        raise ValueError(
+            f"{path} has {len(bad):,} rows whose {column} is not {words}: {_some(bad)}."
+        )
+
+
+def _note_empty(path: Path, asked: int, found: int) -> tuple[str, ...]:
+    if not found:
+        raise ValueError(f"{path} has no caption, all are empty: fill them in.")
+    if found == asked:
+        return ()
+    return (f"{Path(path).name}: {asked - found:,} empty captions are left out.",)
+
+
+def _some(items: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more

@@ -1,0 +1,146 @@
+"""Parameters of our networks from tensors with their published names, and back, without PyTorch.
+
+The published name of a tensor is the path of our parameter, with list indices joined to the name
+before them by an underscore: down_blocks.0.resnets.1.conv1.weight is
+params["down_blocks_0"]["resnets_1"]["conv1"]["kernel"].
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ml_dtypes  # noqa: F401  lets NumPy name bfloat16, which safetensors asks for
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from ddb_jax.text_to_image.layout import weight_files
+
+LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
+# Modules whose published names end in a number after an underscore, which is no list index.
+NUMBERED = ("linear_1", "linear_2")
+# Constants that older versions of the libraries saved along with the weights.
+IGNORED = ("embeddings.position_ids",)
+LISTED = 3  # tensors that a message gives of each kind
+
+Rename = Callable[[Iterable[str]], Mapping[str, str]]
+
+
+def published_name(path: Sequence[str]) -> str:
+    """The name of the parameter at `path`: ("layers_0", "fc1", "kernel") is layers.0.fc1.weight."""
+    *modules, leaf = path
+    names = [m if m in NUMBERED else re.sub(r"_(?=\d+(_\d+)*$)", ".", m) for m in modules]
+    return ".".join((*names, LEAF_NAMES.get(leaf, leaf)))
+
+
+def _axes(path: Sequence[str], ndim: int) -> tuple[int, ...]:
+    """The axes of ours in published order: OI and OIHW for kernels, which are IO and HWIO here."""
+    if path[-1] != "kernel" or ndim < 2:
+        return tuple(range(ndim))
+    return (ndim - 1, ndim - 2, *range(ndim - 2))
+
+
+def published_names(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Published name -> published shape of every leaf of `params` (arrays or their shapes)."""
+    return {
+        published_name(path): tuple(leaf.shape[axis] for axis in _axes(path, len(leaf.shape)))
+        for path, leaf in flatten_dict(params).items()
+    }
+
+
+def load_params(
+    source: Path | str | Sequence[Path],
+    abstract_params: Mapping[str, Any],
+    dtype: Any = np.float32,
+    rename: Rename | None = None,
+) -> dict[str, Any]:
+    """The parameters of a network from published safetensors, as NumPy arrays.
+
+    Args:
+        source: The folder of a part, a file, or the files of a `Part`.
+        abstract_params: The tree of parameters or of their shapes, as jax.eval_shape gives it.
+        dtype: That of the result, whatever the files have.
+        rename: From the names in the files to each one's name today.
+
+    Raises:
+        ValueError: If a file cannot be read, or the tensors are not exactly those of
+            `abstract_params`; names those that are missing, left over or of another shape.
+    """
+    if isinstance(source, (str, Path)):
+        source = weight_files(Path(source)) if Path(source).is_dir() else (Path(source),)
+    shapes, where = published_names(abstract_params), {}
+    with ExitStack() as stack:
+        for path in source:
+            file = _open(path, stack)
+            where |= {name: file for name in file.keys() if not name.endswith(IGNORED)}
+        today = rename(where) if rename else {name: name for name in where}
+        found = {today[name]: (file, name) for name, file in where.items()}
+        misshaped = {}
+        for name in shapes.keys() & found.keys():
+            file, published = found[name]
+            shape = tuple(file.get_slice(published).get_shape())
+            if shape != shapes[name]:
+                misshaped[name] = f"{name} is {list(shape)}, not {list(shapes[name])}"
+        faults = (
+            ("missing", sorted(shapes.keys() - found.keys())),
+            ("left over", sorted(found.keys() - shapes.keys())),
+            ("of another shape", [misshaped[name] for name in sorted(misshaped)]),
+        )
+        if any(entries for _, entries in faults):
+            raise ValueError(
+                f"the weights in {Path(source[0]).parent} are not those of this network: of the "
+                f"tensors {', '.join(_listed(*fault) for fault in faults if fault[1])}"
+            )
+        values = {}
+        for path, leaf in flatten_dict(abstract_params).items():
+            file, published = found[published_name(path)]
+            back = np.argsort(_axes(path, len(leaf.shape)))
+            values[path] = np.array(file.get_tensor(published).transpose(back), dtype, order="C")
+    return unflatten_dict(values)
+
+
+def _listed(kind: str, entries: Sequence[str]) -> str:
+    """The count of the entries and the first few of them: 2 missing (a, b)."""
+    more = ", ..." if len(entries) > LISTED else ""
+    return f"{len(entries):,} {kind} ({', '.join(entries[:LISTED])}{more})"
+
+
+def save_params(path: Path, params: Mapping[str, Any]) -> None:
+    """Write `params` to a safetensors file under their published names and in published order."""
+    tensors = {}
+    for keys, leaf in flatten_dict(params).items():
+        axes = _axes(keys, np.ndim(leaf))
+        tensors[published_name(keys)] = np.ascontiguousarray(np.asarray(leaf).transpose(axes))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # PyTorch's libraries refuse a file that does not say whose order of axes it has.
+        _safetensors().numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open(path: Path, stack: ExitStack) -> Any:
+    """An open safetensors file, closed with `stack`."""
+    library = _safetensors()
+    try:
+        return stack.enter_context(library.safe_open(path, framework="np"))
+    except (OSError, library.SafetensorError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{path} cannot be read as safetensors: {reason}") from None
+
+
+def _safetensors() -> ModuleType:
+    """The library, which only those who use published weights need."""
+    try:
+        import safetensors.numpy
+    except ModuleNotFoundError:
+        raise ValueError(
+            "published weights need the safetensors library: pip install 'ddb_jax[text_to_image]'"
+        ) from None
+    return safetensors
