@@ -1,15 +1,23 @@
-"""Test set-up: eight emulated CPU devices, so that sharding is exercised everywhere."""
+"""Test set-up: eight emulated CPU devices, cheap compilation, a run that many tests read."""
 
 import logging
+import os
+from pathlib import Path
 
 import jax
 import pytest
 from ml_collections import ConfigDict
-
-from configs import digits
+from runs import make_tiny_config, run
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+# Most of the tests' time is compilation, of programs that run for a moment.
+jax.config.update("jax_disable_most_optimizations", True)
+if jax.__version_info__[:2] == (0, 10):
+    # The older emitters' code compiles twice as fast; other versions may not know the flag.
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,24 +39,12 @@ def fresh_log():
 @pytest.fixture
 def tiny_config() -> ConfigDict:
     """Every stage of the digits run at its smallest, on one device."""
-    c = digits.get_config("smoke")
-    c.num_devices = 1
-    c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
-    c.diffusion.image_size = c.classifier.image_size = 8
-    c.unet.channel_mults = (1, 2)
-    c.diffusion.num_steps = 8
-    c.diffusion.checkpoint_every = 3
-    c.diffusion.batch_size = 16
-    c.synthesis.images_per_class = 4
-    c.synthesis.num_steps = 2
-    c.synthesis.batch_size = 8
-    c.synthesis.shard_size = 16
-    c.measure_synthesis.probe_steps = 2
-    for section in (c.amplifier, c.classifier):
-        section.network = "resnet8"
-        section.width = 4
-        section.num_steps = 8
-        section.batch_size = 16
-        section.checkpoint_every = 3
-    c.classifier.evaluate_every = 4
-    return c
+    return make_tiny_config()
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """The work directory of a whole run of tiny_config; to be read, not written to."""
+    workdir = tmp_path_factory.mktemp("finished")
+    run(make_tiny_config(), workdir)
+    return workdir

@@ -5,7 +5,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
+from ml_collections import ConfigDict
 
+from configs import digits
 from ddb_jax import pipeline
 from ddb_jax.training.stop import StopFlag
 
@@ -24,9 +27,45 @@ class StopAfter(StopFlag):
         return self.signal != 0
 
 
+def make_tiny_config() -> ConfigDict:
+    """Every stage of the digits run at its smallest, on one device."""
+    c = digits.get_config("smoke")
+    c.num_devices = 1
+    c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
+    c.diffusion.image_size = c.classifier.image_size = 8
+    c.unet.channel_mults = (1, 2)
+    c.diffusion.num_steps = 8
+    c.diffusion.checkpoint_every = 3
+    c.diffusion.batch_size = 16
+    c.synthesis.images_per_class = 4
+    c.synthesis.num_steps = 2
+    c.synthesis.batch_size = 8
+    c.synthesis.shard_size = 16
+    c.measure_synthesis.probe_steps = 2
+    for section in (c.amplifier, c.classifier):
+        section.network = "resnet8"
+        section.width = 4
+        section.num_steps = 8
+        section.batch_size = 16
+        section.checkpoint_every = 3
+    c.classifier.evaluate_every = 4
+    c.relative_difficulty.ema = 0.7  # a memory of one number an image
+    return c
+
+
+def use_mlp(config: ConfigDict) -> None:
+    """The network that compiles fastest, where networks are not what is tested."""
+    for section in (config.amplifier, config.classifier):
+        section.network, section.width = "mlp", 8
+
+
 def run(config, workdir: Path, stop: StopFlag | None = None, **options) -> None:
-    # Not "or": a flag that is not set is false.
-    pipeline.run(config, workdir, stop=StopFlag() if stop is None else stop, **options)
+    """A run without the estimate of its cost, which takes longer than a tiny stage."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not options.get("dry_run"):
+            patch.setattr(pipeline, "estimate_costs", lambda *a: [])
+        # Not "or": a flag that is not set is false.
+        pipeline.run(config, workdir, stop=StopFlag() if stop is None else stop, **options)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:

@@ -9,24 +9,9 @@ from ddb_jax.training.errors import Interrupted
 from ddb_jax.training.files import read_json
 
 
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A work directory whose tiny run went through without a stop, by config options."""
-    made = {}
-
-    def make(config):
-        key = config.to_json()
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("straight")
-            run(config, made[key])
-        return made[key]
-
-    return make
-
-
-def upstream_of(straight_run, workdir, *stages):
+def upstream_of(finished_run, workdir, *stages):
     for stage in stages:
-        shutil.copytree(straight_run / "seed_0" / stage, workdir / "seed_0" / stage)
+        shutil.copytree(finished_run / "seed_0" / stage, workdir / "seed_0" / stage)
 
 
 def interrupt_and_resume(config, workdir, task, questions):
@@ -38,42 +23,41 @@ def interrupt_and_resume(config, workdir, task, questions):
     assert (workdir / task / "done.json").exists()
 
 
-def test_train_diffusion(tiny_config, straight, tmp_path):
-    reference, task = straight(tiny_config), "seed_0/train_diffusion"
+def test_train_diffusion(tiny_config, finished_run, tmp_path):
+    task = "seed_0/train_diffusion"
     interrupt_and_resume(tiny_config, tmp_path, task, 5)
-    assert_same_weights(reference / task, tmp_path / task)
-    metrics = [(d / task / "metrics.jsonl").read_text() for d in (reference, tmp_path)]
+    assert_same_weights(finished_run / task, tmp_path / task)
+    metrics = [(d / task / "metrics.jsonl").read_text() for d in (finished_run, tmp_path)]
     steps = [line.split(",")[0] for line in metrics[1].splitlines()]
     assert len(steps) == len(set(steps)), "a step stands in metrics.jsonl twice"
 
 
-def test_synthesize(tiny_config, straight, tmp_path):
-    reference, task = straight(tiny_config), "seed_0/synthesize"
-    upstream_of(reference, tmp_path, "train_diffusion")
+def test_synthesize(tiny_config, finished_run, tmp_path):
+    task = "seed_0/synthesize"
+    upstream_of(finished_run, tmp_path, "train_diffusion")
     interrupt_and_resume(tiny_config, tmp_path, task, 4)
-    manifest = read_json(reference / task / "manifest.json")
+    manifest = read_json(finished_run / task / "manifest.json")
     assert len(manifest["shards"]) == 3
     for name in manifest["shards"]:
-        assert (reference / task / name).read_bytes() == (tmp_path / task / name).read_bytes()
+        assert (finished_run / task / name).read_bytes() == (tmp_path / task / name).read_bytes()
 
 
-def test_train_amplifier_and_scores(tiny_config, straight, tmp_path):
-    reference, task = straight(tiny_config), "seed_0/train_amplifier/synthetic"
-    upstream_of(reference, tmp_path, "train_diffusion", "synthesize")
+def test_train_amplifier_and_scores(tiny_config, finished_run, tmp_path):
+    task = "seed_0/train_amplifier/synthetic"
+    upstream_of(finished_run, tmp_path, "train_diffusion", "synthesize")
     interrupt_and_resume(tiny_config, tmp_path, task, 5)
-    assert_same_weights(reference / task, tmp_path / task)
+    assert_same_weights(finished_run / task, tmp_path / task)
     scores = "seed_0/score/synthetic"
     run(tiny_config, tmp_path, only=scores)
-    left, right = (d / scores / "scores.csv" for d in (reference, tmp_path))
+    left, right = (d / scores / "scores.csv" for d in (finished_run, tmp_path))
     assert left.read_bytes() == right.read_bytes()
 
 
 @pytest.mark.parametrize("method", ["erm", "ddb_i", "ddb_ii", "group_dro"])
-def test_train_classifier(tiny_config, straight, tmp_path, method):
-    tiny_config.relative_difficulty.ema = 0.7  # a memory of one number an image must survive, too
-    reference, task = straight(tiny_config), f"seed_0/train_classifier/{method}"
-    upstream_of(reference, tmp_path, "train_diffusion", "synthesize", "train_amplifier", "score")
+def test_train_classifier(tiny_config, finished_run, tmp_path, method):
+    task = f"seed_0/train_classifier/{method}"
+    upstream_of(finished_run, tmp_path, "train_diffusion", "synthesize", "train_amplifier", "score")
     interrupt_and_resume(tiny_config, tmp_path, task, 5)
-    assert_same_weights(reference / task, tmp_path / task)
-    left, right = (read_json(d / task / "selection.json") for d in (reference, tmp_path))
+    assert_same_weights(finished_run / task, tmp_path / task)
+    left, right = (read_json(d / task / "selection.json") for d in (finished_run, tmp_path))
     assert left == right

@@ -4,29 +4,25 @@ import json
 
 import numpy as np
 import pytest
-from runs import run
+from runs import make_tiny_config, run
 
 from ddb_jax.data.image_records import load_records
 from ddb_jax.training.files import read_json
 
+METHODS = ("erm", "ddb_i", "ddb_ii", "group_dro")
 STAGES = ("train_diffusion", "synthesize", "train_amplifier", "score", "train_classifier")
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """Work directories of a tiny run on one and on eight devices."""
-    made = {}
-
-    def make(config):
-        for devices in (1, 8):
-            if devices not in made:
-                made[devices] = tmp_path_factory.mktemp(f"devices{devices}")
-                config.num_devices = devices
-                for stage in STAGES:
-                    run(config, made[devices], only=stage)
-        return made[1], made[8]
-
-    return make
+def pair(finished_run, tmp_path_factory):
+    """Work directories of a tiny run on one device and, of its training stages, on eight."""
+    config, workdir = make_tiny_config(), tmp_path_factory.mktemp("eight")
+    config.num_devices = 8
+    config.methods = METHODS
+    config.amplifier.compare = False
+    for stage in STAGES:
+        run(config, workdir, only=stage)
+    return finished_run, workdir
 
 
 def losses(path):
@@ -34,25 +30,24 @@ def losses(path):
 
 
 @pytest.mark.parametrize("task", ["train_diffusion", "train_amplifier/synthetic"])
-def test_training_losses(tiny_config, pair, task):
-    tiny_config.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")
-    one, eight = (losses(d / "seed_0" / task / "metrics.jsonl") for d in pair(tiny_config))
+def test_training_losses(pair, task):
+    one, eight = (losses(d / "seed_0" / task / "metrics.jsonl") for d in pair)
     assert len(one) == len(eight) > 0
     np.testing.assert_allclose(one, eight, rtol=2e-3)
 
 
-@pytest.mark.parametrize("method", ["erm", "ddb_i", "ddb_ii", "group_dro"])
-def test_classifier_losses(tiny_config, pair, method):
+@pytest.mark.parametrize("method", METHODS)
+def test_classifier_losses(pair, method):
     task = f"seed_0/train_classifier/{method}/metrics.jsonl"
-    one, eight = (losses(d / task) for d in pair(tiny_config))
+    one, eight = (losses(d / task) for d in pair)
     # The first logged mean holds steps that start from equal weights.
     np.testing.assert_allclose(one, eight, rtol=5e-3)
 
 
-def test_synthetic_images(tiny_config, pair):
+def test_synthetic_images(pair):
     """Equal but for rounding at the border of two grey levels."""
     images = []
-    for workdir in pair(tiny_config):
+    for workdir in pair:
         folder = workdir / "seed_0/synthesize"
         shards = read_json(folder / "manifest.json")["shards"]
         images.append(load_records([folder / s for s in shards], (8, 8, 3)).images.astype(int))
