@@ -134,9 +134,8 @@ def get_config(preset: str = "") -> ConfigDict:
     c.search.tries = 1
     c.search.seed = 0
 
-    c.reference = (
-        ConfigDict()
-    )  # the first model of jtt and eiil, committees, softcon's bias network
+    # The first model of jtt and eiil, the committee, softcon's bias network.
+    c.reference = ConfigDict()
     c.reference.num_steps = 500
 
     c.evaluation = ConfigDict()

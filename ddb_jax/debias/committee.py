@@ -45,13 +45,16 @@ def make(settings: CommitteeSettings) -> JointMethod:
     The released code trains them one after the other, on batches of their own.
 
     Raises:
-        ValueError: More members have to agree than there are, or there is none.
+        ValueError: More members have to agree than there are, or there is none, or the loss would
+            be 0 everywhere.
     """
     if not 1 <= settings.agreement <= settings.members:
         raise ValueError(
             f"agreement of the committee is {settings.agreement}; it must lie between 1 and its"
             f" number of members, {settings.members}."
         )
+    if settings.gce_scaled and settings.gce_q == 0.0:
+        raise ValueError("gce_q of the committee is 0, with gce_scaled a loss of 0 everywhere.")
     names = member_names(settings)
 
     def loss(

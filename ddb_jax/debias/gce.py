@@ -27,9 +27,11 @@ def make(settings: GCESettings, training_set: TrainingSet) -> Method:
     """Plain training with this loss in the place of cross-entropy.
 
     Raises:
-        ValueError: q lies outside [0, 1].
+        ValueError: q lies outside [0, 1], or is 0 with `scaled`.
     """
     if not 0.0 <= settings.q <= 1.0:
         raise ValueError(f"q of GCE is {settings.q}; it must lie in [0, 1].")
+    if settings.scaled and settings.q == 0.0:
+        raise ValueError("q of GCE is 0, with `scaled` a loss of 0 everywhere.")
     loss = functools.partial(generalized_cross_entropy, q=settings.q, scaled=settings.scaled)
     return plain(per_example_loss=loss)

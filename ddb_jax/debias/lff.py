@@ -52,7 +52,7 @@ def make(settings: LfFSettings, training_set: TrainingSet) -> JointMethod:
     and carries no gradient.
 
     Raises:
-        ValueError: `ema` lies outside [0, 1), or gce_q outside [0, 1].
+        ValueError: `ema` lies outside [0, 1), or gce_q outside [0, 1], or it is 0 with gce_scaled.
     """
 
     def biased_loss(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -118,6 +118,8 @@ def _check(settings: LfFSettings) -> None:
         raise ValueError(f"ema of LfF is {settings.ema}; it must lie in [0, 1).")
     if not 0.0 <= settings.gce_q <= 1.0:
         raise ValueError(f"gce_q of LfF is {settings.gce_q}; it must lie in [0, 1].")
+    if settings.gce_scaled and settings.gce_q == 0.0:
+        raise ValueError("gce_q of LfF is 0, with gce_scaled a loss of 0 everywhere.")
 
 
 def _pair(
