@@ -1,8 +1,6 @@
 """Stage: one self-contained page, `report.html`, with the tables it shows beside it as files."""
 
 import io
-import json
-import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +24,11 @@ from ddb_jax.stages.contact_sheet import grid_image
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report_detection import detection_rows, detection_section
 from ddb_jax.stages.report_findings import findings, folders_of
+from ddb_jax.stages.report_provenance import manifest, provenance
 from ddb_jax.stages.report_search import search_section
 from ddb_jax.stages.scores_table import read_scores, select_split
 from ddb_jax.stages.synthetic_images import load_synthetic
-from ddb_jax.training.energy import co2_grams
 from ddb_jax.training.files import read_json, write_atomically, write_json
-from ddb_jax.training.manifest import code_version, library_versions
 from ddb_jax.training.metric_writer import read_metrics
 
 IMAGES_PER_ROW = 10
@@ -61,7 +58,7 @@ def run(context: Context) -> dict[str, Any]:
         ("Group by group", _groups(evaluations)),
         ("Training", _curves(context)),
         ("What the figures mean", _glossary(rows)),
-        ("How this was made", _provenance(context)),
+        ("How this was made", provenance(context)),
     ]
     title = f"{context.dataset.name}: bias report"
     write_atomically(context.folder / "report.html", page.page(title, sections))
@@ -275,48 +272,3 @@ def _curves(context: Context) -> list[str]:
 
 def _glossary(rows: list[Row]) -> list[str]:
     return [page.table(["figure", "meaning"], glossary(rows))]
-
-
-def _provenance(context: Context) -> list[str]:
-    made = manifest(context)
-    code = made["code"]
-    commit = f", commit {code['commit']}" if code["commit"] else ""
-    commit += " with changes" if code["dirty"] else ""
-    libraries = ", ".join(f"{name} {version}" for name, version in made["libraries"].items())
-    stages = [
-        [name, *(str(record[key]) for key in ("seconds", "watt_hours", "energy_source", "device"))]
-        for name, record in made["stages"].items()
-    ]
-    total = sum(record["watt_hours"] for record in made["stages"].values())
-    return [
-        *([page.paragraph(" ".join(context.dataset.notes))] if context.dataset.notes else []),
-        page.paragraph(
-            f"ddb_jax {code['version']} (source {code['source_sha256']}{commit}); Python"
-            f" {made['python']}; {libraries}."
-        ),
-        page.paragraph(
-            f"All stages took {total:.2f} watt-hours, {co2_grams(total):.1f} g of CO2 at 475 g a"
-            " kilowatt-hour; the table says where that is an estimate from nominal power."
-        ),
-        page.details(
-            "Time and energy of every stage",
-            page.table(["stage", "seconds", "watt-hours", "measured by", "device"], stages),
-        ),
-        page.details("Configuration", page.code(json.dumps(made["config"], indent=2))),
-    ]
-
-
-def manifest(context: Context) -> dict[str, Any]:
-    """What made the results: config, data, code, libraries, and every stage's time and energy."""
-    done = {name: read_json(folder / "done.json") for name, folder in context.inputs.items()}
-    keys = ("seconds", "watt_hours", "energy_source", "device", "data", "fingerprint")
-    return {
-        "config": json.loads(json.dumps(context.config.to_dict(), default=list)),
-        "code": code_version(),
-        "libraries": library_versions(),
-        "python": platform.python_version(),
-        "stages": {
-            name: {**{key: record[key] for key in keys}, "source": record["code"]["source_sha256"]}
-            for name, record in done.items()
-        },
-    }
