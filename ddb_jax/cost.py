@@ -57,7 +57,9 @@ def estimate_costs(
     if not tasks:
         return []
     num_classes = len(dataset.class_names)
-    unet = _unet_operations(config, num_classes, generator_dataset.train.image_shape)
+    unet = 0.0
+    if any(task.stage in ("train_diffusion", "synthesize") for task in tasks):  # seconds to trace
+        unet = _unet_operations(config, num_classes, generator_dataset.train.image_shape)
     amplifier, classifier = (
         _classifier_operations(settings, num_classes, input_size(settings, part.train))
         for settings, part in (

@@ -90,8 +90,9 @@ def _refuse_markers(config: ConfigDict, dataset: Dataset) -> None:
         asking.append("config.evaluation.group_by 'bias'")
     if dataset.bias_is_marker and asking:
         raise UserError(
-            f"{', '.join(asking)} needs the bias attribute of every image, and {dataset.name} only"
-            " says which images conflict: leave it out."
+            f"{', '.join(asking)} need{'' if len(asking) > 1 else 's'} the bias attribute of every"
+            f" image, and {dataset.name} only says which images conflict: leave"
+            f" {'them' if len(asking) > 1 else 'it'} out."
         )
 
 
