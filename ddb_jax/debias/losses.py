@@ -48,7 +48,14 @@ def generalized_cross_entropy(
         raise ValueError(f"q of the generalised cross-entropy is {q}; it must lie in [0, 1].")
     if scaled and q == 0.0:
         raise ValueError("The scaled generalised cross-entropy is 0 everywhere at q = 0.")
-    loss = cross_entropy(logits, labels)
+    return generalize(cross_entropy(logits, labels), q, scaled=scaled)
+
+
+def generalize(loss: jax.Array, q: float, *, scaled: bool) -> jax.Array:
+    """The generalised cross-entropy of what has this negative log-probability, of any shape.
+
+    q and `scaled` as in `generalized_cross_entropy`, which checks them.
+    """
     if q == 0.0:
         return loss
     # p^q = exp(-q CE) and expm1 keep value and gradient finite at p -> 0 and exact at small q.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddb_jax.debias.contrastive import log_probabilities, mean_over_positives, same, similarities
-from ddb_jax.debias.losses import accuracy, cross_entropy
+from ddb_jax.debias.losses import accuracy, cross_entropy, generalize
 from ddb_jax.debias.method import (
     Batch,
     JointMethod,
@@ -185,11 +185,7 @@ def contrastive_loss(
         q: In [0, 1]; above 0 if `scaled`.
         scaled: As in `losses.generalized_cross_entropy`.
     """
-    loss = -log_probabilities(projections, temperature)
-    if scaled:
-        loss = jax.lax.stop_gradient(q * jnp.exp(-q * loss)) * loss
-    elif q > 0.0:
-        loss = -jnp.expm1(-q * loss) / q
+    loss = generalize(-log_probabilities(projections, temperature), q, scaled=scaled)
     positives = same(labels) & ~jnp.eye(len(labels), dtype=bool)
     return jnp.mean(mean_over_positives(loss, positives))
 
