@@ -25,6 +25,7 @@ setup(
         "pillow>=10.0",
         "scipy>=1.11",
         "scikit-learn>=1.5",
+        "threadpoolctl>=3.1",
         "matplotlib>=3.8",
         "tensorboardX>=2.6.4",
     ],
@@ -35,6 +36,7 @@ setup(
         "captions": ["torch>=2.2", "transformers>=4.56"],  # captioners from Hugging Face
         # The tests that compare networks with PyTorch's and with diffusers and transformers.
         "parity": ["torch>=2.2", "diffusers>=0.30", "transformers>=4.56"],
+        "energy": ["codecarbon>=2.8"],  # measures electricity; without it the report estimates
         "tfds": ["tensorflow-datasets>=4.9.10"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from configs import generated_images
+
 
 def get_config(preset: str = "") -> ConfigDict:
     """The full config; it has no presets, its dataset files do."""
@@ -223,6 +225,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.bias_balance = ConfigDict()  # bias_bal+ddb and bias_bal
     c.bias_balance.smoothing = 1.0  # added to the count of every pair of class and bias
     c.bias_balance.strength = 1.0  # factor of the shift of the logits; 0 is plain training
+    generated_images.add_sections(c)
     return apply_preset(c, preset, {})
 
 

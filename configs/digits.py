@@ -24,6 +24,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.colour_jitter = 0.03  # deviation per channel, of 1
     c.data.validation_share = 0.2
     c.data.test_share = 0.25
+    c.data.reference_share = 0.0  # of all digits, kept for a captioned set: digits_diffubias.py
 
     base.small_generator(c)
     c.diffusion.log_every = 50

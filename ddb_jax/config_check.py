@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,90 +12,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ddb_jax.data.datasets import ARRAYS, DATASETS, missing_settings
-from ddb_jax.data.decode import RESIZES
-from ddb_jax.data.preprocessing import NORMALIZATIONS
-from ddb_jax.debias.method import SAMPLINGS
-from ddb_jax.debias.methods import METHODS
-from ddb_jax.debias.pseudo_groups import RULES as PSEUDO_GROUP_RULES
-from ddb_jax.diffusion.noise_schedule import SCHEDULES
-from ddb_jax.diffusion.samplers import SAMPLERS, SPACINGS, VARIANCES
-from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
-from ddb_jax.models.classifiers import NETWORKS
+from ddb_jax.debias.methods import method_entry
+from ddb_jax.field_values import CHOICES, LISTS, RANGES
+from ddb_jax.stages.generated_check import batch_sections, unusable_generated
 from ddb_jax.stages.generator import build_sampler_table
 from ddb_jax.stages.method_check import unusable_settings
 from ddb_jax.stages.network_check import unusable_network
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.mesh import indivisible_batches
-from ddb_jax.training.optimizer import LR_SCHEDULES, OPTIMIZERS
-
-DTYPES = ("float32", "bfloat16")
-NORMS = ("batch", "group")
-LOSSES = ("cross_entropy", "generalized_cross_entropy")
-
-UNSUPERVISED_RULES = [n for n, rule in SELECTION_RULES.items() if not rule.uses_bias_labels]
-# Fields that hold lists, and of what.
-LISTS = {"methods": str, "dfr.c_grid": float}
-
-CHOICES: dict[str, Iterable[str]] = {
-    "data.name": DATASETS,
-    "data.resize": RESIZES,
-    "evaluation.group_by": ("conflicting", "bias"),
-    "unet.downsample": ("paper", "conv"),
-    "unet.upsample": ("paper", "nearest"),
-    "unet.dtype": DTYPES,
-    "diffusion.noise_schedule": SCHEDULES,
-    "diffusion.prediction": ("eps", "v"),
-    "diffusion.label_dropout_unit": ("example", "batch"),
-    "diffusion.normalization": NORMALIZATIONS,
-    "diffusion.optimizer": OPTIMIZERS,
-    "diffusion.lr_schedule": LR_SCHEDULES,
-    "synthesis.sampler": SAMPLERS,
-    "synthesis.spacing": ("", *SPACINGS),
-    "synthesis.ddpm_variance": VARIANCES,
-    "amplifier.train_on": ("synthetic", "real"),
-    "amplifier.loss": LOSSES,
-    "pseudo_groups.rule": PSEUDO_GROUP_RULES,
-    "classifier.selection": UNSUPERVISED_RULES,
-    "classifier.plain_selection": UNSUPERVISED_RULES,
-    "classifier.oracle_selection": SELECTION_RULES,
-    "group_dro.sampling": SAMPLINGS,
-    "dfr.penalty": ("l1", "l2"),
-}
-for _section in ("amplifier", "classifier"):
-    CHOICES |= {
-        f"{_section}.network": NETWORKS,
-        f"{_section}.stem": ("imagenet", "cifar"),
-        f"{_section}.norm": NORMS,
-        f"{_section}.dtype": DTYPES,
-        f"{_section}.optimizer": OPTIMIZERS,
-        f"{_section}.lr_schedule": LR_SCHEDULES,
-        f"{_section}.normalization": NORMALIZATIONS,
-        f"{_section}.trainable": ("all", "head", "head_batch_stats"),
-    }
-
-# Field patterns and the range that a number in them must lie in.
-RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    r".*\.(aligned_share|label_dropout|label_smoothing|dropout|random_resized_crop"
-    r"|conflicting_share|confidence)": (lambda x: 0 <= x <= 1, "between 0 and 1"),
-    r".*\.(validation_share|test_share|held_out_share|top_share)": (
-        lambda x: 0 < x < 1, "greater than 0 and less than 1"
-    ),
-    r"(data|search)\.seed": (lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32"),
-    r".*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
-    r"|images_per_class|shard_size|learning_rate|upweight|smoothing|tries|members|agreement|refits"
-    r"|temperature|(auxiliary|biased|discoverer)_lr_scale)": (
-        lambda x: x > 0, "greater than 0"
-    ),
-    r"num_devices|afr\.gamma|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"
-    r"|image_size|source_size|backbone_lr_scale|max_broken|num_threads"
-    r"|probe_steps|min_snr_gamma|step_size|adjustment|strength|colour_jitter|guidance_scale|eta|swap_after"
-    r"|lambda_\w+|bandwidth|regularization|max_gradient_norm|ce_weight)": (
-        lambda x: x >= 0, "at least 0"
-    ),
-    r".*\.(ema_decay|ema|momentum)": (lambda x: 0 <= x < 1, "at least 0 and less than 1"),
-    r".*\.(beta_start|beta_end)": (lambda x: 0 < x < 1, "between 0 and 1"),
-    r".*\.gce_q|gce\.q": (lambda x: 0 <= x <= 1, "between 0 and 1"),
-}  # fmt: skip
 
 
 def load_config(argument: str, overrides: list[str]) -> ConfigDict:
@@ -196,7 +120,10 @@ def check_config(config: ConfigDict) -> None:
         if name in names:
             problems += _unless_in(f"config.{name}", _get(config, name), choices)
     for method in config.methods:
-        problems += _unless_in("config.methods", method, METHODS)
+        try:
+            method_entry(method)
+        except ValueError as error:
+            problems.append(f"config.methods: {error}")
     for name in names:
         value = _get(config, name)
         for pattern, (allowed, words) in RANGES.items():
@@ -241,7 +168,7 @@ def check_config(config: ConfigDict) -> None:
         )
     problems += _unequal_sizes(config)
     if not problems:
-        problems += unusable_settings(config)
+        problems += unusable_settings(config) + unusable_generated(config)
     for name in ("amplifier", "classifier"):
         section = config[name]
         fields = ("network", "stem", "norm", "dtype")
@@ -253,8 +180,9 @@ def check_config(config: ConfigDict) -> None:
             f" {'device is' if jax.device_count() == 1 else 'devices are'} visible"
         )
     else:
-        sections = ("diffusion", "synthesis", "amplifier", "classifier")
-        batch_sizes = {f"{name}.batch_size": config[name].batch_size for name in sections}
+        sections = ["diffusion", "synthesis", "amplifier", "classifier"]
+        sections += [] if problems else batch_sections(config)
+        batch_sizes = {f"{name}.batch_size": _get(config, name).batch_size for name in sections}
         num_devices = max(config.num_devices, 0) or jax.device_count()
         problems += indivisible_batches(batch_sizes, num_devices)
     if problems:

@@ -15,25 +15,35 @@ from ddb_jax.cost import describe_costs, estimate_costs
 from ddb_jax.data.counts import count_mismatches, counts_table, describe
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import Dataset
-from ddb_jax.plan import Task, flatten, plan, records, requirements
+from ddb_jax.plan import Task, plan, requirements
 from ddb_jax.stages import (
+    caption,
+    check_generated,
+    draw,
     evaluate,
+    extract,
+    filter_captions,
     given_scores,
     infer_environments,
     measure_synthesis,
     report,
     score,
+    score_generated,
     synthesize,
     train_amplifier,
+    train_autoencoder,
     train_base,
     train_bias_features,
+    train_biased,
     train_classifier,
     train_committee,
     train_diffusion,
     train_last_layer,
     train_reference,
+    train_text_to_image,
 )
 from ddb_jax.stages.context import Context
+from ddb_jax.task_record import flatten, records
 from ddb_jax.training import work_directory
 from ddb_jax.training.energy import EnergyMeter
 from ddb_jax.training.errors import UserError
@@ -48,7 +58,8 @@ log = logging.getLogger("ddb_jax")
 # Fields that no task reads, but that decide which tasks there are or what they are given.
 DECIDING = (
     "seeds", "share_upstream", "amplifier.train_on", "given_scores.csv", "search.tries",
-    "search.seed", "afr.held_out_share",
+    "search.seed", "afr.held_out_share", "text_to_image.folder", "train_text_to_image.start_from",
+    "gate.labels", "gate.debiased_method",
 )  # fmt: skip
 
 STAGES = {
@@ -63,6 +74,15 @@ STAGES = {
     "train_committee": train_committee.run,
     "train_bias_features": train_bias_features.run,
     "train_base": train_base.run,
+    "train_biased": train_biased.run,
+    "extract": extract.run,
+    "caption": caption.run,
+    "filter_captions": filter_captions.run,
+    "train_autoencoder": train_autoencoder.run,
+    "train_text_to_image": train_text_to_image.run,
+    "draw": draw.run,
+    "check_generated": check_generated.run,
+    "score_generated": score_generated.run,
     "train_classifier": train_classifier.run,
     "train_last_layer": train_last_layer.run,
     "evaluate": evaluate.run,

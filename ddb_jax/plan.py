@@ -1,17 +1,13 @@
 """The plan of a run: which tasks a config needs, in which order, and what each depends on."""
 
-import hashlib
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import GENERATED, GeneratedImages, method_entry
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.search import draw
 from ddb_jax.stages.training_set import selection_rule
-from ddb_jax.training.work_directory import fingerprint
 
 
 class Task(NamedTuple):
@@ -62,11 +58,11 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
     def add_synthesis(seed: int) -> str:
         # Its sample grid is drawn by the synthesis settings of the day; they are not among what
         # it depends on, since a new guidance scale must not train a new model.
-        diffusion = add("train_diffusion", seed, ("data", "unet", "diffusion"))
+        diffusion = add("train_diffusion", seed, OF_DIFFUSION)
         synthesis = add(
             "synthesize",
             seed,
-            ("data", "unet", "diffusion", "synthesis"),
+            (*OF_DIFFUSION, "synthesis"),
             {"train_diffusion": diffusion},
         )
         if bias_known and config.measure_synthesis.probe_steps:
@@ -78,17 +74,23 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             )
         return synthesis
 
-    def add_scores(seed: int, train_on: str) -> str:
+    def add_amplifier(seed: int, train_on: str) -> str:
         inputs = {"synthesize": add_synthesis(seed)} if train_on == "synthetic" else {}
-        sections = ("data", "diffusion.image_size", "amplifier")
-        amplifier = add("train_amplifier", seed, sections, inputs, train_on, train_on=train_on)
-        inputs = {"train_amplifier": amplifier}
-        return add("score", seed, (*sections, *PSEUDO_GROUP_RULE), inputs, train_on)
+        return add(
+            "train_amplifier", seed, OF_TRAINED_AMPLIFIER, inputs, train_on, train_on=train_on
+        )
+
+    def add_scores(seed: int, train_on: str) -> str:
+        inputs = {"train_amplifier": add_amplifier(seed, train_on)}
+        return add("score", seed, (*OF_TRAINED_AMPLIFIER, *PSEUDO_GROUP_RULE), inputs, train_on)
+
+    def upstream(seed: int) -> int:
+        """The seed of what comes before the classifiers of a seed."""
+        return config.seeds[0] if config.share_upstream else seed
 
     def add_requirements(seed: int, needs: set[str]) -> dict[str, str]:
         """The tasks that a method of this seed reads from, but for the base of a last layer."""
-        inputs = {}
-        upstream_seed = config.seeds[0] if config.share_upstream else seed
+        inputs, upstream_seed = {}, upstream(seed)
         if needs & OF_AMPLIFIER and config.given_scores.csv:
             sections = ("data", "given_scores", "pseudo_groups")
             given = add("given_scores", config.seeds[0], sections, data="classifier")
@@ -115,7 +117,7 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
 
     def add_base(seed: int, method: str) -> str:
         """The plainly trained network that a last layer is fitted over."""
-        if METHODS[method].settings != "afr":
+        if method_entry(method).settings != "afr":
             return add_training(seed, "erm")
         needs = requirements(config, "erm")
         return add(
@@ -127,12 +129,87 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             held_out_share=config.afr.held_out_share,
         )
 
+    def add_generated(seed: int, name: str, needs: set[str]) -> dict[str, str]:
+        """Generated images that are fit for training, and what the amplifier says of them."""
+        images = GENERATED[name]
+        biased = add("train_biased", seed, OF_BIASED, data="classifier")
+        amplifier = {}
+        if images.steered_by or needs & OF_AMPLIFIER:
+            amplifier = {"train_amplifier": add_amplifier(seed, config.amplifier.train_on)}
+        add_drawn = add_steered if images.steered_by else add_captioned
+        inputs = {"drawn": add_drawn(seed, name, images, biased), "train_biased": biased}
+        sections = ("data", "classifier", "biased", "gate")
+        if images.steered_by:
+            inputs |= amplifier
+            sections += ("diffusion.image_size", "amplifier")
+        if config.gate.labels:
+            inputs["debiased"] = add_training(seed, config.gate.debiased_method)
+        checked = add("check_generated", seed, sections, inputs, name, "classifier")
+        result = {"check_generated": checked}
+        if needs & OF_AMPLIFIER:
+            inputs = {"drawn": inputs["drawn"], **result, **amplifier}
+            inputs["score"] = add_scores(seed, config.amplifier.train_on)
+            sections = (*OF_TRAINED_AMPLIFIER, *PSEUDO_GROUP_RULE)
+            result["score_generated"] = add("score_generated", seed, sections, inputs, name)
+        return result
+
+    def add_captioned(seed: int, name: str, images: GeneratedImages, biased: str) -> str:
+        """Images that a text-to-image model draws of captions of the real ones."""
+        extracted = add(
+            "extract", seed, ("data", "extraction"), {"train_biased": biased}, data="classifier"
+        )
+        sections = ("data", "captions", "captioned", "text_filter.allow_empty_classes")
+        if config.captions.features == "pretrained":
+            sections += ("classifier",)
+        captions = add("caption", seed, sections, {"extract": extracted}, data="classifier")
+        if images.captions == "filter_captions":
+            sections, inputs = ("data", "text_filter"), {"caption": captions}
+            captions = add("filter_captions", seed, sections, inputs, data="classifier")
+        inputs = {"captions": captions, "train_biased": biased}
+        if not config.text_to_image.folder:
+            # It stands for a pretrained model, of which there is one.
+            inputs["train_text_to_image"] = add_text_to_image(config.seeds[0])
+        sections = ("data", "text_to_image", "generated")
+        return add("draw", seed, sections, inputs, name, data="classifier")
+
+    def add_text_to_image(seed: int) -> str:
+        inputs = {}
+        if not config.train_text_to_image.start_from:
+            sections = ("data", "captioned", *OF_AUTOENCODER)
+            inputs["train_autoencoder"] = add("train_autoencoder", seed, sections)
+        sections = ("data", "captioned", "train_text_to_image")
+        return add("train_text_to_image", seed, sections, inputs)
+
+    def add_steered(seed: int, name: str, images: GeneratedImages, biased: str) -> str:
+        """Images that DDB's own model draws, steered away from what the amplifier expects."""
+        amplifier = add_amplifier(seed, config.amplifier.train_on)
+        diffusion = add("train_diffusion", seed, OF_DIFFUSION)
+        inputs = {
+            "train_diffusion": diffusion,
+            "train_amplifier": amplifier,
+            "train_biased": biased,
+        }
+        if images.steered_by == "difference":
+            inputs["train_balanced_diffusion"] = add(
+                "train_balanced_diffusion",
+                seed,
+                (*OF_DIFFUSION, "steering.fine_tune_steps"),
+                {
+                    "train_diffusion": diffusion,
+                    "score": add_scores(seed, config.amplifier.train_on),
+                },
+            )
+        sections = (*OF_DIFFUSION, "synthesis", "amplifier", "steering", "generated")
+        return add("steer", seed, sections, inputs, name, by=images.steered_by)
+
     def add_training(seed: int, method: str) -> str:
-        entry, needs = METHODS[method], requirements(config, method)
+        entry, needs = method_entry(method), requirements(config, method)
         sections = ("data", "classifier", *filter(None, [entry.settings]), *_read_for(needs))
 
         def add_inputs(seed: int) -> dict[str, str]:
             inputs = add_requirements(seed, needs)
+            if entry.generated:
+                inputs |= add_generated(upstream(seed), entry.generated, needs)
             if entry.stage == "train_last_layer":
                 inputs["base"] = add_base(seed, method)
             return inputs
@@ -169,6 +246,17 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
 
 # What a predicted class and a loss are judged by; given scores read the other fields, too.
 PSEUDO_GROUP_RULE = ("pseudo_groups.rule", "pseudo_groups.gamma")
+# What trainings read.
+OF_DIFFUSION = ("data", "unet", "diffusion")
+OF_TRAINED_AMPLIFIER = ("data", "diffusion.image_size", "amplifier")
+OF_BIASED = ("data", "classifier", "biased", *PSEUDO_GROUP_RULE)
+OF_AUTOENCODER = tuple(
+    f"train_text_to_image.{name}"
+    for name in (
+        "image_size", "autoencoder_channels", "autoencoder_blocks", "latent_channels", "kl_weight",
+        "norm_num_groups", "autoencoder",
+    )
+)  # fmt: skip
 # What an amplifier must have scored.
 OF_AMPLIFIER = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
 
@@ -176,8 +264,8 @@ OF_AMPLIFIER = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
 def requirements(config: ConfigDict, method: str) -> set[str]:
     """What the method and the rule that selects its step need beforehand."""
     rule = selection_rule(config, method)
-    needs = {METHODS[method].requires, SELECTION_RULES[rule].requires}
-    if METHODS[method].stage == "train_last_layer":
+    needs = {method_entry(method).requires, SELECTION_RULES[rule].requires}
+    if method_entry(method).stage == "train_last_layer":
         needs |= requirements(config, "erm")  # of its base
     return needs
 
@@ -185,64 +273,3 @@ def requirements(config: ConfigDict, method: str) -> set[str]:
 def _read_for(needs: set[str]) -> tuple[str, ...]:
     """Sections that say what the groups are."""
     return ("evaluation",) if "true_groups" in needs else ()
-
-
-def records(
-    config: ConfigDict, tasks: Iterable[Task], data_hashes: dict[str, str]
-) -> dict[str, dict[str, Any]]:
-    """For each task what its result depends on, with the fingerprint of it all.
-
-    Args:
-        config: The resolved config.
-        tasks: In the order of `plan`.
-        data_hashes: Fingerprint of the data set at each of its sizes.
-    """
-    resolved = config.to_dict()
-    result: dict[str, dict[str, Any]] = {}
-    for task in tasks:
-        record = {
-            "stage": task.stage,
-            "seed": task.seed,
-            "options": task.options,
-            "data": data_hashes[task.data],
-            "config": {section: _essential(_get(resolved, section)) for section in task.sections},
-            "inputs": {key: result[name]["fingerprint"] for key, name in task.inputs.items()},
-        }
-        result[task.name] = {**record, "fingerprint": fingerprint(record)}
-    return result
-
-
-# Fields that cannot change a result, that choose the task itself, or for whose effect the hash of
-# the data stands.
-INESSENTIAL = (
-    "log_every", "checkpoint_every", "train_on", "compare", "root", "imagenet_a_root", "cache",
-    "num_threads", "max_broken",
-)  # fmt: skip
-
-
-def _essential(section: Any) -> Any:
-    """A section without the inessential fields; a file that it names stands for its content."""
-    if not isinstance(section, dict):
-        return section
-    kept = {name: value for name, value in section.items() if name not in INESSENTIAL}
-    for name in ("weights", "csv"):
-        if kept.get(name):
-            kept[name] = hashlib.sha256(Path(kept[name]).read_bytes()).hexdigest()[:16]
-    return kept
-
-
-def _get(tree: dict[str, Any], name: str) -> Any:
-    for part in name.split("."):
-        tree = tree[part]
-    return tree
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}, with lists for tuples as JSON has them."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat

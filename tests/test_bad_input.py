@@ -370,7 +370,7 @@ def test_an_amplifier_that_would_see_parts_of_the_images(capsys, tmp_path):
             "config.disent: gce_q of DisEnt is 0.0",
         ),
         (("committee.agreement=6",), "agreement is 6, more than its 5 members"),
-        (("methods=erm,ddb_3",), "config.methods is 'ddb_3', the nearest of erm, "),
+        (("methods=erm,ddb_3",), "config.methods: 'ddb_3' is no method, the nearest of erm, "),
     ],
 )
 def test_settings_that_a_method_or_the_search_refuses(arguments, message, refused):

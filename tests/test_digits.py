@@ -214,7 +214,7 @@ def test_check_dataset_accepts_a_sound_one():
 def test_datasets_table():
     settings = SimpleNamespace(
         name="digits", aligned_share=0.9, colour_jitter=0.0,
-        validation_share=0.5, test_share=0.5, seed=1,
+        validation_share=0.5, test_share=0.5, seed=1, reference_share=0.0,
     )  # fmt: skip
     dataset = load_dataset(settings, 12)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (449, 449, 899)

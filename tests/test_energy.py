@@ -1,5 +1,6 @@
 """The energy meter on counters and an nvidia-smi that are written by the test."""
 
+import importlib
 import os
 import sys
 import time
@@ -16,6 +17,12 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 def device(platform, kind, number=0):
     return SimpleNamespace(platform=platform, device_kind=kind, local_hardware_id=number)
+
+
+@pytest.fixture(autouse=True)
+def no_codecarbon(monkeypatch):
+    """The package is not installed, whether it is or not."""
+    monkeypatch.setitem(sys.modules, "codecarbon", None)
 
 
 @pytest.fixture
@@ -158,3 +165,83 @@ def test_nothing_is_raised(tmp_path):
 def test_co2():
     assert co2_grams(2000.0) == pytest.approx(950.0)
     assert co2_grams(500.0, grams_per_kwh=20.0) == pytest.approx(10.0)
+
+
+CODECARBON = """
+from types import SimpleNamespace
+
+__version__ = "1.2.3"
+calls = []
+
+
+class OfflineEmissionsTracker:
+    def __init__(self, **options):
+        calls.append(options)
+
+    def start(self):
+        calls.append("start")
+
+    def stop(self):
+        calls.append("stop")
+        self.final_emissions_data = SimpleNamespace(energy_consumed={kwh}, gpu_energy={gpu})
+"""
+TRACKER = """
+class BaseEmissionsTracker:
+    def __init__(self, country_iso_code=None, {silent}=None):
+        pass
+"""
+
+
+@pytest.fixture
+def codecarbon(tmp_path, monkeypatch):
+    """Install a stand-in for the package, which gives these figures."""
+
+    def install(kwh, gpu=0.0, silent="output_methods"):
+        folder = tmp_path / "packages" / "codecarbon"
+        folder.mkdir(parents=True)
+        text = CODECARBON.replace("{kwh}", str(kwh)).replace("{gpu}", str(gpu))
+        (folder / "__init__.py").write_text(text)
+        (folder / "emissions_tracker.py").write_text(TRACKER.replace("{silent}", silent))
+        monkeypatch.syspath_prepend(folder.parent)
+        del sys.modules["codecarbon"]
+        return importlib.import_module("codecarbon").calls
+
+    yield install
+    for name in ("codecarbon", "codecarbon.emissions_tracker"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(("silent", "value"), [("output_methods", []), ("save_to_file", False)])
+def test_codecarbon_is_taken_where_it_is_installed(silent, value, codecarbon, powercap, clock):
+    calls = codecarbon(0.5, silent=silent)
+    meter = EnergyMeter([CPU], powercap=powercap.path, interval=60.0).start()
+    clock.seconds += 1800
+    assert meter.stop() == (500.0, "codecarbon 1.2.3, which estimates what no counter tells")
+    options, *rest = calls
+    assert rest == ["start", "stop"]
+    assert options[silent] == value  # no file
+    assert options["allow_multiple_runs"] is True  # or it would replace the handlers of signals
+    assert "gpu_ids" not in options
+
+
+@pytest.mark.parametrize("kwh", ["0.0", "float('nan')", "1 / 0"])
+def test_without_a_figure_of_codecarbon_the_own_one_stands(kwh, codecarbon, tmp_path, clock):
+    calls = codecarbon(kwh)
+    meter = EnergyMeter([CPU], powercap=tmp_path / "none").start()
+    clock.seconds += 3600
+    watt_hours, source = meter.stop()
+    assert "stop" in calls
+    assert watt_hours == pytest.approx(10 * CORES) and source.startswith("estimate: 10 W")
+
+
+def test_codecarbon_must_count_the_devices(codecarbon, tmp_path, monkeypatch, clock):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without an nvidia-smi
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    calls = codecarbon(0.5, gpu=0.0)
+    meter = EnergyMeter([device("gpu", "NVIDIA A100", 1)], powercap=tmp_path).start()
+    clock.seconds += 3600
+    assert meter.stop().watt_hours == pytest.approx(400)
+    assert calls[0]["gpu_ids"] == ["GPU-b"]
+    calls.clear()
+    EnergyMeter([device("tpu", "TPU v4")], powercap=tmp_path).start().stop()
+    assert calls == []

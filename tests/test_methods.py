@@ -22,7 +22,7 @@ from ddb_jax.config_check import check_config, field_names
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import ArraySource, without_bias
 from ddb_jax.debias import committee, eiil
-from ddb_jax.debias.methods import METHODS, SCORES_OF
+from ddb_jax.debias.methods import GENERATED, METHODS, SCORES_OF
 from ddb_jax.models import mlp
 from ddb_jax.stages.search import with_values
 from ddb_jax.training.errors import Interrupted, UserError
@@ -85,8 +85,9 @@ def test_an_unknown_method_is_refused_with_the_nearest():
     config.methods = ("erm", "disnet+ddb")
     with pytest.raises(UserError) as error:
         check_config(config)
-    assert str(error.value) == (
-        f"config.methods is 'disnet+ddb', the nearest of {', '.join(METHODS)} is 'disent+ddb'."
+    named = ", ".join([*METHODS, *GENERATED])
+    assert str(error.value).startswith(
+        f"config.methods: 'disnet+ddb' is no method, the nearest of {named} is 'disent+ddb'; "
     )
 
 

@@ -156,7 +156,7 @@ def test_erm_alone_with_plain_selection_needs_no_diffusion(tiny_config):
         ([CONFIG, "--config.data.aligned_share=1.5"], "aligned_share is 1.5"),
         (
             [CONFIG, "--config.methods=erm,dbb_i", "--config.synthesis.sampler=dim"],
-            "config.synthesis.sampler is 'dim'.*config.methods is 'dbb_i'",
+            "config.synthesis.sampler is 'dim'.*config.methods: 'dbb_i' is no method",
         ),
         ([CONFIG, "--config.classifier.batch_size=3"], "batch_size is 3.*the next .* is 8"),
         ([CONFIG, "--config.num_devices=9"], "only 8 devices"),

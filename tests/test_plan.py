@@ -3,7 +3,8 @@
 import pytest
 
 from configs import base, cmnist, waterbirds
-from ddb_jax.plan import plan, records
+from ddb_jax.plan import plan
+from ddb_jax.task_record import records
 
 HASHES = {"generator": "a", "classifier": "b"}
 

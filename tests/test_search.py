@@ -7,9 +7,10 @@ import pytest
 from runs import run
 
 from ddb_jax.debias.methods import METHODS
-from ddb_jax.plan import plan, records
+from ddb_jax.plan import plan
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.search import draw, tuned, with_values
+from ddb_jax.task_record import records
 
 HASHES = {"generator": "a", "classifier": "b"}
 SEARCHED = [n for n, e in METHODS.items() if e.search or e.stage == "train_classifier"]

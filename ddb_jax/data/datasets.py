@@ -66,6 +66,7 @@ def _digits(settings: Any, image_size: int) -> Dataset:
         validation_share=settings.validation_share,
         test_share=settings.test_share,
         seed=settings.seed,
+        reference_share=settings.reference_share,
     )
 
 

@@ -1,8 +1,8 @@
 """Which training images a biased classifier fails on most: DiffuBias' candidates for conflicting.
 
 DiffuBias (arXiv 2411.16079) takes the K = 100 images of highest loss. Its text reads as 100 in all;
-its code takes 100 per class (200 where 5% of the images conflict), and the K of lowest loss as
-aligned. The loss is cross-entropy in the code and in equation 3, GCE in the prose.
+its code takes 100 per class (200 where 5% of the images conflict). The loss is cross-entropy in the
+code and in equation 3, GCE in the prose.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Extraction(NamedTuple):
     """Some images of a split.
 
     Attributes:
-        indices: int64 [M], their positions: class by class where drawn per class, the most extreme
+        indices: int64 [M], their positions: class by class where drawn per class, the highest
             loss first, equal losses in the order of their positions.
         notes: Sentences for the log, one for each class that has fewer images than asked for.
     """
@@ -43,51 +43,22 @@ def highest_losses(
     Raises:
         ValueError: A loss is not finite, the lengths differ, or k is below 1.
     """
-    losses = _checked(losses, labels, k)
-    return _first(np.argsort(-losses, kind="stable"), labels, k, per_class, class_names)
-
-
-def lowest_losses(
-    losses: np.ndarray,
-    labels: np.ndarray,
-    k: int,
-    per_class: bool = True,
-    class_names: Sequence[str] | None = None,
-) -> Extraction:
-    """The K images of lowest loss; arguments, order and errors are those of `highest_losses`."""
-    losses = _checked(losses, labels, k)
-    return _first(np.argsort(losses, kind="stable"), labels, k, per_class, class_names)
-
-
-def _checked(losses: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    losses = np.asarray(losses, np.float64)
+    losses, labels = np.asarray(losses, np.float64), np.asarray(labels)
     if k < 1:
         raise ValueError(f"k is {k}, it must be at least 1.")
-    if losses.shape != np.shape(labels):
-        raise ValueError(f"There are {losses.size} losses for {np.size(labels)} labels.")
+    if losses.shape != labels.shape:
+        raise ValueError(f"There are {losses.size} losses for {labels.size} labels.")
     bad = np.flatnonzero(~np.isfinite(losses))
     if bad.size:
         raise ValueError(f"The loss of example {bad[0]} is {losses[bad[0]]}.")
-    return losses
-
-
-def _first(
-    order: np.ndarray,
-    labels: np.ndarray,
-    k: int,
-    per_class: bool,
-    class_names: Sequence[str] | None,
-) -> Extraction:
-    """The first K positions of an order, of every class or of all."""
+    order = np.argsort(-losses, kind="stable")
     if not per_class:
-        short = len(order) < k
         note = f"{k:,} images were asked for and there are {len(order):,}: all are taken."
-        return Extraction(order[:k], (note,) if short else ())
-    ordered_labels = np.asarray(labels)[order]
+        return Extraction(order[:k], (note,) if len(order) < k else ())
     num_classes = len(class_names) if class_names else int(np.max(labels, initial=-1)) + 1
     parts, notes = [np.empty(0, order.dtype)], []
     for label in range(num_classes):
-        members = order[ordered_labels == label]
+        members = order[labels[order] == label]
         parts.append(members[:k])
         if len(members) < k:
             name = class_names[label] if class_names else label

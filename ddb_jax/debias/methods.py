@@ -1,5 +1,6 @@
 """The table of debiasing methods: what each needs beforehand and how it is made."""
 
+import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -56,6 +57,8 @@ class MethodEntry(NamedTuple):
         stage: "train_classifier", or "train_last_layer" for a LastLayer.
         search: Fields that a hyperparameter search draws beside the learning rate, and what from:
             (low, high, "linear" or "log") or a list of values.
+        generated: The row of GENERATED whose images it is trained on beside the real ones; "" for
+            none.
     """
 
     title: str
@@ -68,6 +71,22 @@ class MethodEntry(NamedTuple):
     detects_by_loss: bool = False
     stage: str = "train_classifier"
     search: tuple[tuple[str, tuple[float, float, str] | list[Any]], ...] = ()
+    generated: str = ""
+
+
+class GeneratedImages(NamedTuple):
+    """Generated images that a method may be trained on beside the real ones.
+
+    Attributes:
+        title: Name for people.
+        captions: The stage whose captions a text-to-image model draws; "" where none does.
+        steered_by: How DDB's class-conditional model is steered away from what the amplifier
+            expects, see stages/steer.py; "" where another model draws.
+    """
+
+    title: str
+    captions: str = ""
+    steered_by: str = ""
 
 
 _LFF_SEARCH = (("lff.gce_q", (0.3, 0.9, "linear")), ("lff.ema", (0.0, 0.9, "linear")))
@@ -243,3 +262,55 @@ METHODS: dict[str, MethodEntry] = {
         "Reweighting (true groups)", "true_groups", erm.make_reweighting, uses_bias_labels=True
     ),
 }
+
+GENERATED: dict[str, GeneratedImages] = {
+    "diffubias": GeneratedImages("DiffuBias", captions="filter_captions"),
+    "diffubias_unfiltered": GeneratedImages("DiffuBias without text filter", captions="caption"),
+    "steered": GeneratedImages("steered synthesis", steered_by="gradient"),
+    "rebalanced": GeneratedImages("rebalanced synthesis", steered_by="difference"),
+    "rejection": GeneratedImages("rejection sampling", steered_by="none"),
+}
+# Requirements that generated images can meet as real ones do: the amplifier scores them, too.
+_MET_BY_GENERATED = ("nothing", "amplifier_scores", "amplifier_errors", "pseudo_groups")
+
+
+def method_entry(name: str) -> MethodEntry:
+    """The row of a method, by itself or on generated images.
+
+    A name of GENERATED is plain training on the real images and those; "lff+steered" is LfF on
+    them.
+
+    Raises:
+        ValueError: There is no such method, or it cannot be trained on generated images.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    host, _, source = name.rpartition("+") if name not in GENERATED else ("erm", "", name)
+    if source not in GENERATED or host not in METHODS:
+        known = (*METHODS, *GENERATED)
+        near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+        raise ValueError(
+            f"{name!r} is no method, the nearest of {', '.join(known)} is {near!r}; a method M on"
+            " generated images is 'M+diffubias', 'M+steered' and so on"
+        )
+    entry, title = METHODS[host], GENERATED[source].title
+    if not _takes_generated(entry):
+        able = [n for n, e in METHODS.items() if _takes_generated(e)]
+        raise ValueError(
+            f"{host} cannot be trained on generated images as {name!r} asks, it needs what is known"
+            f" of real images alone; {', '.join(able)} can"
+        )
+    title = title if host == "erm" else f"{entry.title} + {title}"
+    return entry._replace(title=title, generated=source)
+
+
+def _takes_generated(entry: MethodEntry) -> bool:
+    return entry.requires in _MET_BY_GENERATED and entry.stage == "train_classifier"
+
+
+def method_title(name: str) -> str:
+    """The title of a method; the name itself where it is none."""
+    try:
+        return method_entry(name).title
+    except ValueError:
+        return name

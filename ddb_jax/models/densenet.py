@@ -116,6 +116,8 @@ class DenseNet(nn.Module):
                 h = layer(h)
             if block < len(self.block_sizes) - 1:
                 h = Transition(conv, norm, name=f"transition_{block}")(h)
-        features = global_average_pool(nn.relu(norm("final_norm")(h)))
+        h = nn.relu(norm("final_norm")(h))
+        self.sow("intermediates", "feature_map", h)  # kept where a caller asks for it alone
+        features = global_average_pool(h)
         logits = nn.Dense(self.num_classes, kernel_init=torch_uniform, name="head")(features)
         return logits, features

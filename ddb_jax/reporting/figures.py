@@ -1,10 +1,12 @@
 """Figures of the report, as PNG bytes; the project's one door to matplotlib."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -100,3 +102,82 @@ def _shared_out(lines: Lines) -> list[tuple[str, Lines]]:
         (f", {i} of {count}" if count > 1 else "", {name: lines[name] for name in part.tolist()})
         for i, part in enumerate(names, start=1)
     ]
+
+
+def saliency_maps(
+    images: np.ndarray,
+    titles: Sequence[str],
+    rows: Mapping[str, tuple[np.ndarray, Sequence[str]]],
+) -> bytes:
+    """Images side by side, and below each what several models look at, bright on the grey image.
+
+    Args:
+        images: float [B, H, W, 3] in 0..1.
+        titles: Above each image.
+        rows: Title -> (maps [B, h, w] in 0..1, words above each).
+    """
+    count, num_rows = len(images), 1 + len(rows)
+    figure = Figure(figsize=(0.6 + 1.3 * count, 1.55 * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, count, squeeze=False)
+    height, width = images.shape[1:3]
+    whole = (-0.5, width - 0.5, height - 0.5, -0.5)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for axis, image, title in zip(axes[0], images, titles, strict=True):
+        axis.imshow(image)
+        _plain_title(axis, title)
+    grey = images.mean(-1)
+    for line, (maps, words) in zip(axes[1:], rows.values(), strict=True):
+        for axis, image, heat, word in zip(line, grey, maps, words, strict=True):
+            axis.imshow(image, cmap="gray", vmin=0.0, vmax=1.0)
+            axis.imshow(
+                heat, cmap="inferno", vmin=0.0, vmax=1.0, alpha=0.6, extent=whole,
+                interpolation="bilinear",
+            )  # fmt: skip
+            _plain_title(axis, word)
+    for line, name in zip(axes, ("test image", *rows), strict=True):
+        line[0].set_ylabel(textwrap.fill(name, 18), fontsize=9, parse_math=False)
+    return _png(figure)
+
+
+def scatter_grid(
+    columns: Mapping[str, np.ndarray],
+    rows: Mapping[str, tuple[np.ndarray, Sequence[str]]],
+) -> bytes:
+    """Points of several models side by side, each row coloured by another attribute.
+
+    Args:
+        columns: Title -> points [N, 2].
+        rows: What the colours are -> (value int [N], -1 for one that is not known and not drawn;
+            names of the values).
+    """
+    figure = Figure(figsize=(4.6 * len(columns) + 1.6, 3.9 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for line, (attribute, (values, names)) in zip(axes, rows.items(), strict=True):
+        many = len(names) > 20
+        colours = matplotlib.colormaps[
+            "turbo" if many else "tab10" if len(names) <= 10 else "tab20"
+        ]
+        for axis, (title, points) in zip(line, columns.items(), strict=True):
+            for value, name in enumerate(names):
+                colour = colours(value / (len(names) - 1)) if many else colours(value)
+                own = points[values == value]
+                axis.scatter(*own.T, s=9, color=colour, linewidths=0, alpha=0.8, label=name)
+            axis.set(xticks=[], yticks=[])
+            _plain_title(axis, f"{title}: {attribute}")
+        if not many:
+            legend = line[-1].legend(
+                fontsize=8,
+                loc="upper left",
+                bbox_to_anchor=(1.0, 1.0),
+                frameon=False,
+                markerscale=2,
+            )
+            for text in legend.get_texts():
+                text.set_parse_math(False)
+    return _png(figure)
+
+
+def _plain_title(axis: Axes, text: str) -> None:
+    """A small title in which "$" is a dollar."""
+    axis.set_title(text, fontsize=9, parse_math=False)

@@ -55,12 +55,13 @@ def init_params(unet: UNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any
 
 def make_sample(
     config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], mesh: Mesh
-) -> Callable[[Any, jax.Array, np.ndarray], np.ndarray]:
+) -> Callable[[Any, jax.Array, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Guided sampling by the config's `synthesis` section, compiled as one program.
 
     Returns:
-        (params, stream key, image numbers int32 [B], labels int32 [B]) -> uint8 [B, H, W, C]. An
-        image is drawn from the stream's key and its own number alone.
+        (params, stream key, image numbers int32 [B], labels int32 [B]) -> uint8 [B, H, W, C] and
+        whether each is finite, bool [B]. An image is drawn from the stream's key and its own number
+        alone.
     """
     unet, schedule = build_unet(config, num_classes), build_noise_schedule(config)
     s, table = config.synthesis, build_sampler_table(config)
@@ -82,12 +83,9 @@ def make_sample(
             prediction=config.diffusion.prediction,
             clip_x_start=s.clip_x_start,
         )
-        return denormalize(x)
+        return denormalize(x), jnp.isfinite(x).all(axis=(1, 2, 3))
 
     split, whole = batch_sharding(mesh), replicated(mesh)
     compiled = jit(sample_batch, in_shardings=(whole, whole, split, split), out_shardings=whole)
 
-    def call(params: Any, key: jax.Array, numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return np.asarray(compiled(params, key, numbers, labels))
-
-    return call
+    return lambda *arguments: jax.device_get(compiled(*arguments))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ddb_jax.data.given_scores import GivenScores, read_given_scores
 from ddb_jax.data.source import Dataset
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import METHODS, method_entry
 from ddb_jax.debias.pseudo_groups import conflicting_by_rule, error_set
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.scoring import Scored, write_tables
@@ -136,7 +136,7 @@ def top_share_thresholds(
 
 def needed_column(method: str) -> str | None:
     """The column of the scores that a method cannot do without; None for verdicts, or no scores."""
-    entry = METHODS[method]
+    entry = method_entry(method)
     if entry.requires == "amplifier_scores":
         return READS.get(method, "loss")
     errors = entry.requires == "pseudo_groups" and entry.pseudo_group_rule == "error_set"

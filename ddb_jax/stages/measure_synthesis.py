@@ -16,7 +16,7 @@ from ddb_jax.debias.pseudo_groups import assign_bias_groups
 from ddb_jax.evaluation.metrics import wilson_interval
 from ddb_jax.stages.classifier import load_classifier, train_classifier
 from ddb_jax.stages.context import Context
-from ddb_jax.stages.synthetic_images import load_synthetic
+from ddb_jax.stages.drawing import load_finite
 from ddb_jax.training.files import write_json
 
 
@@ -38,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
     )
     predict = load_classifier(context, settings, num_biases, context.folder, train)
 
-    synthetic = load_synthetic(context.inputs["synthesize"], train.image_shape)
+    synthetic = load_finite(context.inputs["synthesize"])
     aligned = predict(synthetic).predicted == synthetic.labels
     test = _bias_as_label(dataset.test)
     result = {

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ddb_jax.debias.method import JointMethod, TrainingSet
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_entry
 from ddb_jax.debias.rebias import MIN_BATCH
 from ddb_jax.stages.networks import KINDS
 
@@ -23,7 +23,7 @@ def unusable_settings(config: ConfigDict) -> list[str]:
         try:
             _make(config, name)
         except ValueError as error:
-            problems.append(f"config.{METHODS[name].settings}: {str(error).rstrip('.')}")
+            problems.append(f"config.{method_entry(name).settings}: {str(error).rstrip('.')}")
     if "rebias" in config.methods and config.classifier.batch_size < MIN_BATCH:
         problems.append(
             f"config.classifier.batch_size is {config.classifier.batch_size}, and rebias needs"
@@ -58,7 +58,7 @@ def classifiers_in_step(config: ConfigDict, name: str) -> int:
 
 def _make(config: ConfigDict, name: str) -> Any:
     """The method for a training set of two images, with all that it may ask for."""
-    settings, numbers = METHODS[name].settings, np.arange(2)
+    settings, numbers = method_entry(name).settings, np.arange(2)
     training_set = TrainingSet(
         labels=numbers,
         num_classes=2,
@@ -68,4 +68,4 @@ def _make(config: ConfigDict, name: str) -> Any:
         flagged=numbers > 0,
         bias_features=numbers[:, None].astype(np.float32),
     )
-    return METHODS[name].make(config[settings] if settings else None, training_set)
+    return method_entry(name).make(config[settings] if settings else None, training_set)

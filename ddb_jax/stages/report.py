@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_entry, method_title
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.reporting import figures, page
 from ddb_jax.reporting.results import (
@@ -22,12 +22,14 @@ from ddb_jax.reporting.results import (
 )
 from ddb_jax.stages.contact_sheet import grid_image
 from ddb_jax.stages.context import Context
+from ddb_jax.stages.drawing import load_finite
 from ddb_jax.stages.report_detection import detection_rows, detection_section
 from ddb_jax.stages.report_findings import findings, folders_of
+from ddb_jax.stages.report_generated import generated_section
+from ddb_jax.stages.report_looks import looks_section
 from ddb_jax.stages.report_provenance import manifest, provenance
 from ddb_jax.stages.report_search import search_section
 from ddb_jax.stages.scores_table import read_scores, select_split
-from ddb_jax.stages.synthetic_images import load_synthetic
 from ddb_jax.training.files import read_json, write_atomically, write_json
 from ddb_jax.training.metric_writer import read_metrics
 
@@ -43,8 +45,8 @@ def run(context: Context) -> dict[str, Any]:
     metrics = table_metrics(rows)
     entries = summary(rows, metrics)
     for entry in entries:
-        entry["title"] = METHODS[entry["method"]].title if entry["method"] in METHODS else ""
-    methods = [entry for entry in entries if entry["method"] in METHODS]
+        entry["title"] = method_title(entry["method"])
+    methods = [entry for entry in entries if entry["method"] in context.config.methods]
 
     sections = [
         ("What was found", findings(context, scores, methods)),
@@ -53,6 +55,8 @@ def run(context: Context) -> dict[str, Any]:
             _results(context, methods, metrics) + search_section(context),
         ),
         ("What the bias looks like", _sheets(context, scores)),
+        ("Images generated against the bias", generated_section(context)),
+        ("What the classifiers look at", looks_section(context)),
         ("How the training images score", _histograms(scores, compared)),
         ("Who finds the conflicting images", detection_section(context)),
         ("Group by group", _groups(evaluations)),
@@ -118,7 +122,7 @@ def _results(
     rows = []
     for entry in methods:
         rule = SELECTION_RULES[entry["selection"]]
-        oracle = METHODS[entry["method"]].uses_bias_labels
+        oracle = method_entry(entry["method"]).uses_bias_labels
         rows.append(
             [
                 entry["title"] + (" [oracle]" if oracle else ""),
@@ -130,7 +134,7 @@ def _results(
         )
     several = len(context.config.seeds) > 1
     note = "In percent" + (", mean and standard deviation over the seeds." if several else ".")
-    if any(METHODS[entry["method"]].uses_bias_labels for entry in methods):
+    if any(method_entry(entry["method"]).uses_bias_labels for entry in methods):
         note += (
             " An oracle is told the bias of every training and validation image; the others are"
             " not."
@@ -162,7 +166,7 @@ def _results(
 def _sheets(context: Context, scores: Path | None) -> list[str]:
     parts, dataset = [], context.generator_dataset
     for folder in list(folders_of(context, "synthesize").values())[:1]:
-        source = load_synthetic(folder, dataset.train.image_shape)
+        source = load_finite(folder)
         rows = [
             source.images[source.labels == i][:IMAGES_PER_ROW]
             for i in range(len(dataset.class_names))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_title
 from ddb_jax.reporting import page
 from ddb_jax.reporting.results import Row, percent, summary
 from ddb_jax.stages.context import Context
@@ -59,7 +59,7 @@ def _found(context: Context) -> Iterator[tuple[str, str, int, str, dict[str, Any
         for key in FINDERS[stage].keys:
             figures = figures[key] if figures else None
         if figures:
-            words = METHODS[last].title if last in METHODS else last
+            words = method_title(last)
             yield (
                 FINDERS[stage].name.format(last),
                 FINDERS[stage].title.format(words),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.data.counts import describe
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_entry
 from ddb_jax.reporting import page
 from ddb_jax.reporting.results import percent
 from ddb_jax.stages.context import Context
@@ -110,7 +110,7 @@ def _foremost(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if len(entries) <= MANY:
         return entries
     ranked = sorted(entries, key=lambda e: -e["conflicting_accuracy"].mean)
-    oracles = [e for e in ranked if METHODS[e["method"]].uses_bias_labels]
+    oracles = [e for e in ranked if method_entry(e["method"]).uses_bias_labels]
     return [e for e in ranked if e not in oracles][:4] + oracles[:1]
 
 

@@ -19,9 +19,17 @@ def provenance(context: Context) -> list[str]:
     commit += " with changes" if code["dirty"] else ""
     libraries = ", ".join(f"{name} {version}" for name, version in made["libraries"].items())
     stages = [
-        [name, *(str(record[key]) for key in ("seconds", "watt_hours", "energy_source", "device"))]
+        [
+            name,
+            str(record["seconds"]),
+            str(record["watt_hours"]),
+            f"{co2_grams(record['watt_hours']):.3f}",
+            record["energy_source"],
+            record["device"],
+        ]
         for name, record in made["stages"].items()
     ]
+    header = ["stage", "seconds", "watt-hours", "g CO2", "measured by", "device"]
     total = sum(record["watt_hours"] for record in made["stages"].values())
     return [
         *([page.paragraph(" ".join(context.dataset.notes))] if context.dataset.notes else []),
@@ -35,7 +43,7 @@ def provenance(context: Context) -> list[str]:
         ),
         page.details(
             "Time and energy of every stage",
-            page.table(["stage", "seconds", "watt-hours", "measured by", "device"], stages),
+            page.table(header, stages),
         ),
         page.details("Configuration", page.code(json.dumps(made["config"], indent=2))),
     ]

@@ -1,6 +1,6 @@
 """What a search over settings tried and chose, for the report."""
 
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_entry
 from ddb_jax.reporting import page
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report_findings import folders_of
@@ -13,12 +13,12 @@ def search_section(context: Context) -> list[str]:
     for name, folder in folders_of(context, "search").items():
         *_, method, number = name.split("/")
         tried = read_json(folder / "selection.json")
-        stage = METHODS[method].stage
+        stage = method_entry(method).stage
         final = folders_of(context, stage)[f"seed_{context.config.seeds[0]}/{stage}/{method}"]
         chosen = read_json(final / "selection.json")["values"] == tried["values"]
         fields = ", ".join(f"{field} {value:.3g}" for field, value in tried["values"].items())
         score = f"{tried['score'][0]:.4f}" + (" (chosen)" if chosen else "")
-        rows.append([METHODS[method].title, number, fields or "the config's", score])
+        rows.append([method_entry(method).title, number, fields or "the config's", score])
     if not rows:
         return []
     header = ["method", "try", "settings", "score by the method's selection rule"]

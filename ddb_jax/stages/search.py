@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_entry
 from ddb_jax.stages.context import Context
 from ddb_jax.training.files import read_json
 
@@ -25,7 +25,7 @@ def draw(config: ConfigDict, method: str, number: int) -> dict[str, Any]:
     if number == 0:
         return {}
     rng = np.random.default_rng([config.search.seed, *method.encode(), number])
-    entry = METHODS[method]
+    entry = method_entry(method)
     values: dict[str, Any] = {}
     if entry.stage == "train_classifier":
         values["classifier.learning_rate"] = config.classifier.learning_rate * _draw(

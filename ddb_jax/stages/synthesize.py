@@ -1,25 +1,26 @@
 """Stage: draw the synthetic, bias-aligned training set of the amplifier.
 
-Writes ArrayRecord shards, `manifest.json` and `contact_sheet.png`. Image number i is drawn from
+Writes what `drawing.draw_set` does, and `contact_sheet.png`. Image number i is drawn from
 (seed, i) alone, so that shards may be made in any order, by any number of devices, and a restart
 keeps the shards that are whole.
 """
 
+import logging
 from typing import Any
 
 import jax
 import numpy as np
 
-from ddb_jax.data.image_records import load_records, write_shard
 from ddb_jax.stages.contact_sheet import save_grid
 from ddb_jax.stages.context import Context
+from ddb_jax.stages.drawing import draw_set
 from ddb_jax.stages.generator import build_unet, init_params, make_sample
 from ddb_jax.training.checkpoint import abstract_like, load_weights
-from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import read_json, write_json
+from ddb_jax.training.files import read_json
 from ddb_jax.training.mesh import replicated
-from ddb_jax.training.progress import Progress
 from ddb_jax.training.rng import stream
+
+log = logging.getLogger("ddb_jax")
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -38,39 +39,14 @@ def run(context: Context) -> dict[str, Any]:
     # Classes alternate, so that every shard and every prefix of the set is balanced.
     total = num_classes * settings.images_per_class
     labels = np.arange(total, dtype=np.int32) % num_classes
-    num_shards = -(-total // settings.shard_size)
-    paths = [
-        context.folder / f"images-{i:05d}-of-{num_shards:05d}.arrayrecord"
-        for i in range(num_shards)
-    ]
-    # No larger than a shard, but for the devices' sake.
-    devices = context.mesh.size
-    batch_size = min(settings.batch_size, -(-settings.shard_size // devices) * devices)
-    progress = Progress(context.name, total, unit="images")
-    for shard, path in enumerate(paths):
-        first, end = shard * settings.shard_size, min((shard + 1) * settings.shard_size, total)
-        if path.exists():
-            continue
-        images = []
-        for begin in range(first, end, batch_size):
-            context.leave_if_stopped(f"{shard} of {num_shards} shards are written")
-            numbers = np.arange(begin, begin + batch_size, dtype=np.int32)
-            batch = sample(params, key, numbers, labels[np.minimum(numbers, total - 1)])
-            images.append(batch[: end - begin])
-            progress.update(min(begin + batch_size, end))
-        try:
-            write_shard(path, np.concatenate(images), labels[first:end], np.arange(first, end))
-        except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
-            raise UserError(
-                f"the images could not be written to {path} ({error});"
-                " make room and run again: the files before it are whole."
-            ) from error
-    progress.close()
-
-    source = load_records(paths, image_shape)
-    write_json(
-        context.folder / "manifest.json",
-        {
+    source, finite = draw_set(
+        context,
+        lambda numbers: sample(params, key, numbers, labels[np.minimum(numbers, total - 1)]),
+        labels,
+        image_shape=image_shape,
+        batch_size=settings.batch_size,
+        shard_size=settings.shard_size,
+        manifest={
             "diffusion_model": read_json(context.inputs["train_diffusion"] / "done.json")[
                 "fingerprint"
             ],
@@ -79,15 +55,13 @@ def run(context: Context) -> dict[str, Any]:
                 config.diffusion.num_timesteps if settings.sampler == "ddpm" else settings.num_steps
             ),
             "guidance_scale": settings.guidance_scale,
-            "seed": context.seed,
-            "image_shape": list(image_shape),
-            "shards": [path.name for path in paths],
-            "counts": {
-                name: int(np.sum(source.labels == i))
-                for i, name in enumerate(context.generator_dataset.class_names)
-            },
         },
     )
+    if not finite.all():
+        log.warning(
+            "warning: %s: %s of %s images are not finite and are left out",
+            context.name, f"{np.sum(~finite):,}", f"{total:,}",
+        )  # fmt: skip
     rows = [source.images[source.labels == i][:16] for i in range(num_classes)]
     save_grid(context.folder / "contact_sheet.png", rows, context.generator_dataset.class_names)
     return {"images": total}

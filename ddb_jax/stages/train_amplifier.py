@@ -11,7 +11,7 @@ from ddb_jax.debias.erm import make as make_erm
 from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
 from ddb_jax.stages.classifier import train_classifier
 from ddb_jax.stages.context import Context
-from ddb_jax.stages.synthetic_images import load_synthetic
+from ddb_jax.stages.drawing import load_finite
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def run(context: Context) -> dict[str, Any]:
     settings = context.config.amplifier
     source = context.generator_dataset.train
     if context.options["train_on"] == "synthetic":
-        source = load_synthetic(context.inputs["synthesize"], source.image_shape)
+        source = load_finite(context.inputs["synthesize"])
     loss = {
         "cross_entropy": functools.partial(cross_entropy, label_smoothing=settings.label_smoothing),
         "generalized_cross_entropy": functools.partial(

@@ -1,4 +1,6 @@
-"""Stage: train the target classifier on the real images with one debiasing method.
+"""Stage: train the target classifier with one debiasing method.
+
+On the real images, and on generated ones beside them where the method asks for them.
 
 Writes `checkpoints/`, `weights/` (of the step that the selection rule prefers), `metrics.jsonl`,
 `selection.json` and, where the method has an opinion of which training images conflict with the
@@ -11,7 +13,7 @@ import jax
 import numpy as np
 
 from ddb_jax.debias.method import JointMethod, Method
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_entry
 from ddb_jax.evaluation.bias_detection import detection_metrics
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.classifier import make_predict, train_classifier
@@ -25,6 +27,7 @@ from ddb_jax.stages.training_set import (
     make_training_set,
     method_settings,
     selection_rule,
+    training_source,
 )
 from ddb_jax.training.files import write_json
 from ddb_jax.training.train_state import TrainState
@@ -34,8 +37,9 @@ def run(context: Context) -> dict[str, Any]:
     """Train `options["method"]`, choosing the step by the rule of the config."""
     context, search = tuned(context)
     config, name = context.config, context.options["method"]
-    entry, dataset = METHODS[name], context.dataset
-    training_set, columns, groups = make_training_set(context, entry)
+    entry, dataset = method_entry(name), context.dataset
+    source = training_source(context)
+    training_set, columns, groups = make_training_set(context, entry, source)
     method = entry.make(method_settings(config, entry), training_set)
 
     selection = selection_rule(config, name)
@@ -49,7 +53,7 @@ def run(context: Context) -> dict[str, Any]:
     state = train_classifier(
         context,
         config.classifier,
-        dataset.train,
+        source,
         num_outputs=context.num_classes,
         method=method,
         columns={column: columns[column] for column in method.columns},
@@ -67,6 +71,7 @@ def run(context: Context) -> dict[str, Any]:
         if groups
         else {},
         "dropped_groups": list(groups.dropped) if groups else [],
+        "generated": len(source) - len(dataset.train),
         **search,
     }
     suspected = _suspected(context, entry.detects_by_loss, method, state)
@@ -100,4 +105,5 @@ def _suspected(
     if method.suspicion is None:
         return None
     suspicion = np.asarray(jax.device_get(jax.jit(method.suspicion)(state.method_state)))
+    suspicion = suspicion[: len(context.dataset.train)]  # generated images come after the real ones
     return suspicion, suspicion > 0.5

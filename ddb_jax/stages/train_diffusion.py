@@ -102,11 +102,11 @@ def _sample_grid(context: Context, params: Any, per_class: int = 8) -> None:
     labels = np.repeat(np.arange(context.num_classes, dtype=np.int32), per_class)
     padding = -len(labels) % context.mesh.size
     numbers = np.arange(len(labels) + padding, dtype=np.int32)
-    images = sample(
+    images, _ = sample(
         params,
         stream(context.seed, "train_diffusion/samples"),
         numbers,
         np.pad(labels, (0, padding)),
-    )[: len(labels)]
-    rows = images.reshape(context.num_classes, per_class, *images.shape[1:])
+    )
+    rows = images[: len(labels)].reshape(context.num_classes, per_class, *images.shape[1:])
     save_grid(context.folder / "samples.png", rows, context.generator_dataset.class_names)

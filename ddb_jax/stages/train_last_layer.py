@@ -11,7 +11,7 @@ import numpy as np
 
 from ddb_jax.data.source import Subset
 from ddb_jax.debias.method import FrozenFeatures
-from ddb_jax.debias.methods import METHODS
+from ddb_jax.debias.methods import method_entry
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.evaluation.selection import most_informed
 from ddb_jax.stages.classifier import load_network, make_outputs
@@ -37,8 +37,8 @@ def run(context: Context) -> dict[str, Any]:
     """Fit the layer of `options["method"]` and put it on the network of the task before it."""
     context, search = tuned(context)
     config, dataset, base = context.config, context.dataset, context.inputs["base"]
-    entry = METHODS[context.options["method"]]
-    training_set, _, _ = make_training_set(context, entry)
+    entry = method_entry(context.options["method"])
+    training_set, _, _ = make_training_set(context, entry, context.dataset.train)
     layer = entry.make(method_settings(config, entry), training_set)
 
     source, groups = dataset.validation, None

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ddb_jax.data.joined import Joined
 from ddb_jax.data.source import Dataset, Source
 from ddb_jax.debias.method import TrainingSet
-from ddb_jax.debias.methods import METHODS, SCORES_OF, MethodEntry
+from ddb_jax.debias.methods import SCORES_OF, MethodEntry, method_entry
 from ddb_jax.debias.pseudo_groups import Groups, assign_bias_groups, assign_groups
 from ddb_jax.stages.context import Context
+from ddb_jax.stages.drawing import load_finite
 from ddb_jax.stages.scores_table import read_scores, select_split
 
 log = logging.getLogger("ddb_jax")
@@ -27,6 +29,8 @@ MEANING = {
     " .agreement, or raise config.reference.num_steps",
 }
 
+# Tasks that some trainings read from.
+GENERATED, GENERATED_SCORES = "check_generated", "score_generated"
 # Files that one task leaves for another.
 FEATURES = "features.npy"  # float32 [N, D] of the training images
 LOGITS = "logits.npy"  # float32 [N, K] of the training images
@@ -38,17 +42,27 @@ def read_split(folder: Path, split: str) -> dict[str, np.ndarray]:
     return select_split(read_scores(folder / "scores.csv"), split)
 
 
+def training_source(context: Context) -> Source:
+    """The real training images, and after them the generated ones where the stage has some."""
+    train = context.dataset.train
+    if GENERATED not in context.inputs:
+        return train
+    return Joined([train, load_finite(context.inputs[GENERATED])])
+
+
 def make_training_set(
-    context: Context, entry: MethodEntry
+    context: Context, entry: MethodEntry, source: Source
 ) -> tuple[TrainingSet, dict[str, np.ndarray | None], Groups | None]:
-    """What the method may know, the columns that its batches may carry, and its groups."""
-    source = context.dataset.train
+    """What the method may know, the columns that its batches may carry, and its groups.
+
+    `source` is that of `training_source`.
+    """
     groups = groups_for(context, entry.requires, source, "train", entry.pseudo_group_rule)
     if groups and groups.dropped:
         log.info("%s: left out as empty: %s", context.name, ", ".join(groups.dropped))
     rows = {}
     if entry.requires in SCORES_OF:
-        rows = read_split(context.inputs[SCORES_OF[entry.requires]], "train")
+        rows = _rows(context, entry.requires, "train")
         # Columns that given scores lack are -1 throughout.
         rows = {name: None if _lacking(values) else values for name, values in rows.items()}
     # A biased model calls an image what its bias looks like.
@@ -84,6 +98,15 @@ def make_training_set(
     return training_set, columns, groups
 
 
+def _rows(context: Context, requires: str, split: str) -> dict[str, np.ndarray]:
+    """The scores of one split; those of the training split go on with the generated images'."""
+    rows = read_split(context.inputs[SCORES_OF[requires]], split)
+    if split != "train" or GENERATED_SCORES not in context.inputs:
+        return rows
+    generated = read_split(context.inputs[GENERATED_SCORES], "generated")
+    return {name: np.concatenate([values, generated[name]]) for name, values in rows.items()}
+
+
 def _lacking(values: np.ndarray) -> bool:
     return values.dtype != object and bool(np.all(values == -1))
 
@@ -100,7 +123,7 @@ def groups_for(
         return true_groups(source, dataset, context.config.evaluation.group_by)
     if requires in ("pseudo_groups", "environments"):
         column = "error_set" if rule == "error_set" else "pseudo_conflicting"
-        flagged = read_split(context.inputs[SCORES_OF[requires]], split)[column].astype(bool)
+        flagged = _rows(context, requires, split)[column].astype(bool)
         return assign_groups(source.labels, flagged, context.num_classes, dataset.class_names)
     return None
 
@@ -123,7 +146,7 @@ def method_settings(config: Any, entry: MethodEntry) -> Any:
 
 def selection_rule(config: Any, method: str) -> str:
     """Name of the rule that chooses the step of this method's weights."""
-    classifier, entry = config.classifier, METHODS[method]
+    classifier, entry = config.classifier, method_entry(method)
     if entry.uses_bias_labels:
         return classifier.oracle_selection
     of_amplifier = entry.requires in ("amplifier_scores", "amplifier_errors", "pseudo_groups")

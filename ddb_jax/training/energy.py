@@ -11,10 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ddb_jax.training import codecarbon_tracker
+
 log = logging.getLogger("ddb_jax")
 
 POWERCAP = Path("/sys/class/powercap")
 JOULES_PER_WATT_HOUR = 3600.0
+GPU_PLATFORMS = ("gpu", "cuda")
 
 # Watts of one device of JAX, by the beginning of its kind; the first that fits holds.
 NOMINAL_WATTS = {
@@ -45,8 +48,8 @@ class Energy(NamedTuple):
 
     Attributes:
         watt_hours: At least 0.
-        source: "RAPL counters", "nvidia-smi" or "estimate: N W for each of the M ...", and what
-            else was counted or was not.
+        source: "codecarbon" with its version, "RAPL counters", "nvidia-smi" or "estimate: N W for
+            each of the M ...", and what else was counted or was not.
     """
 
     watt_hours: float
@@ -69,6 +72,9 @@ class EnergyMeter:
     programs' work included. On NVIDIA GPUs it samples the power that nvidia-smi shows of the
     devices, and adds the RAPL counters where they can be read. Elsewhere nominal watts times
     seconds stand in. Fans, disks, network and the losses of power supplies are not counted.
+
+    Where the package codecarbon is installed, its figure is taken instead, but not on devices that
+    it does not know, such as TPUs.
 
     Args:
         devices: The devices of JAX that the stage runs on, of this process's machine.
@@ -93,6 +99,7 @@ class EnergyMeter:
         self._gpu_command: list[str] = []
         self._gpu_watts: list[tuple[float, float]] = []
         self._begin: float | None = None
+        self._tracker: Any = None
 
     def __enter__(self) -> "EnergyMeter":
         return self.start()
@@ -104,6 +111,9 @@ class EnergyMeter:
         """Begin to measure."""
         try:
             self._begin = time.monotonic()
+            if all(device.platform in GPU_PLATFORMS for device in self._devices):
+                gpu_ids = _gpu_ids(self._devices)
+                self._tracker = codecarbon_tracker.start(gpu_ids, self._interval)
             self._zones = rapl_zones(self._powercap)
             self._gpu_command = _nvidia_smi(self._devices)
             if self._zones or self._gpu_command:
@@ -141,6 +151,10 @@ class EnergyMeter:
             last = self._stopped.wait(self._interval)  # one more sample at the very end
 
     def _total(self, seconds: float) -> Energy:
+        if self._tracker:
+            kilowatt_hours = codecarbon_tracker.stop(self._tracker, bool(self._devices))
+            if kilowatt_hours:
+                return Energy(1000.0 * kilowatt_hours, codecarbon_tracker.source())
         joules, sources = 0.0, []
         if self._gpu_watts:
             joules += mean_watts(self._gpu_watts) * seconds
@@ -221,15 +235,18 @@ def mean_watts(samples: list[tuple[float, float]]) -> float:
 def _nvidia_smi(devices: list[Any]) -> list[str]:
     """The command that prints the watts of these devices, one a line; empty where it cannot be."""
     binary = shutil.which("nvidia-smi")
-    if not binary or not devices or any(d.platform not in ("gpu", "cuda") for d in devices):
+    if not binary or not devices or any(d.platform not in GPU_PLATFORMS for d in devices):
         return []
-    # JAX numbers the visible devices, nvidia-smi all of them; it takes indices and UUIDs.
+    query = ["--query-gpu=power.draw", "--format=csv,noheader,nounits"]
+    return [binary, *query, f"--id={','.join(_gpu_ids(devices))}"]
+
+
+def _gpu_ids(devices: list[Any]) -> list[str]:
+    """Index or UUID of each device among all of the machine; JAX numbers the visible ones."""
     names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     visible = [name for name in names if name]
     chosen = [device.local_hardware_id for device in devices]
-    ids = [visible[i] if visible else str(i) for i in chosen]
-    query = ["--query-gpu=power.draw", "--format=csv,noheader,nounits"]
-    return [binary, *query, f"--id={','.join(ids)}"]
+    return [visible[i] if visible else str(i) for i in chosen]
 
 
 def _gpu_watts(command: list[str]) -> float | None:

@@ -1,0 +1,43 @@
+"""Coloured digits with images drawn against the bias: DiffuBias, and DDB's own steered synthesis.
+
+python -m ddb_jax.main --config=configs/digits_diffubias.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, digits
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The settings; preset "smoke" is a tiny run of every stage."""
+    c = digits.get_config("smoke" if preset == "smoke" else "")
+    c.name = "digits_diffubias"
+    c.methods = ("erm", "lff", "diffubias_unfiltered", "diffubias")
+    c.data.reference_share = 0.2
+    c.captioned.vague_share = 0.25  # without, every caption has a frequent word
+    c.amplifier.compare = False
+    c.gate.copy_neighbours = 10  # fewer than 90 training images share a digit and its colour
+    c.text_to_image.num_steps = 10
+    c.text_to_image.guidance_scale = 4.0
+    c.text_to_image.dtype = "float32"
+    c.text_to_image.batch_size = 200
+    return base.apply_preset(c, preset, {"smoke": _smoke})
+
+
+def _smoke(c: ConfigDict) -> None:
+    """Every stage in about a minute; its numbers mean nothing."""
+    c.name = "digits_diffubias_smoke"
+    c.classifier.plain_selection = "last"
+    c.extraction.k = 2
+    c.text_filter.allow_empty_classes = True
+    c.generated.ratio = 0.2
+    c.text_to_image.num_steps = 2
+    c.text_to_image.batch_size = 40
+    c.gate.labels = False
+    c.train_text_to_image.text_layers = 1
+    c.train_text_to_image.autoencoder_channels = (8, 8)
+    c.train_text_to_image.unet_channels = (8, 8)
+    for section in (c.train_text_to_image.autoencoder, c.train_text_to_image.diffusion):
+        section.num_steps = 10
+        section.warmup_steps = 2
+        section.log_every = 5

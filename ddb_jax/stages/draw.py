@@ -1,0 +1,99 @@
+"""Stage: a text-to-image model draws images from captions (DiffuBias, arXiv 2411.16079).
+
+Writes what `drawing.draw_set` does, `prompts.csv` and `contact_sheet.png`. Image number i depends
+on (seed, i) and its caption alone.
+"""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from ddb_jax.stages.captions_table import read_caption_table, write_rows
+from ddb_jax.stages.contact_sheet import save_grid
+from ddb_jax.stages.context import Context
+from ddb_jax.stages.drawing import draw_set
+from ddb_jax.stages.latent_diffusion import encode_texts, load_model
+from ddb_jax.stages.latent_sampling import make_sample, sample_side
+from ddb_jax.stages.number_of_images import images_per_class, labels_in_turn, ranks_in_class
+from ddb_jax.training.files import read_json
+from ddb_jax.training.rng import stream
+
+log = logging.getLogger("ddb_jax")
+
+PROMPTS = "prompts.csv"
+# index is the training image that the caption describes; -1 where nobody knows.
+COLUMNS = ("number", "label", "index", "caption")
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Draw as many images of every class as `generated.ratio` asks for."""
+    settings = context.config.text_to_image
+    captions = read_caption_table(context.inputs["captions"])
+    chosen = _choose_captions(context, captions.labels)
+    labels, total = captions.labels[chosen], len(chosen)
+    prompts = [captions.captions[i] for i in chosen]
+    rows = zip(
+        range(total), labels.tolist(), captions.indices[chosen].tolist(), prompts, strict=True
+    )
+    write_rows(context.folder / PROMPTS, COLUMNS, rows)
+
+    if settings.folder:
+        folder = name = settings.folder
+    else:
+        trained = context.inputs["train_text_to_image"]
+        folder, name = trained / "model", read_json(trained / "done.json")["fingerprint"]
+    model = load_model(folder, settings.dtype)
+    side = sample_side(model, settings.image_size)
+    sample = make_sample(model, settings, context.mesh)
+    texts = list(dict.fromkeys([*prompts, settings.negative_prompt]))
+    contexts = encode_texts(model, texts, context.mesh)
+    places = {text: place for place, text in enumerate(texts)}
+    of_image = np.array([places[prompt] for prompt in prompts])
+    key = stream(context.seed, "draw")
+
+    def draw(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        of_batch = of_image[np.minimum(numbers, total - 1)]
+        return sample(key, numbers, contexts[[*of_batch, places[settings.negative_prompt]]])
+
+    steps = model.schedule.num_timesteps if settings.sampler == "ddpm" else settings.num_steps
+    source, finite = draw_set(
+        context,
+        draw,
+        labels,
+        image_shape=(side, side, 3),
+        batch_size=settings.batch_size,
+        shard_size=settings.shard_size,
+        manifest={
+            "text_to_image_model": name,
+            "sampler": settings.sampler,
+            "network_evaluations": steps,
+            "guidance_scale": settings.guidance_scale,
+            "negative_prompt": settings.negative_prompt,
+        },
+    )
+    if not finite.all():
+        log.warning(
+            "warning: %s: %s of %s images are not finite and are left out",
+            context.name, f"{np.sum(~finite):,}", f"{total:,}",
+        )  # fmt: skip
+    rows = [source.images[source.labels == i][:16] for i in range(context.num_classes)]
+    save_grid(context.folder / "contact_sheet.png", rows, context.dataset.class_names)
+    return {"images": total, "captions": len(set(prompts))}
+
+
+def _choose_captions(context: Context, labels: np.ndarray) -> np.ndarray:
+    """int64 [N]: the caption of every image to draw, by its place in the table.
+
+    Image i of a class has the class's caption i modulo their number. A class without captions, if
+    the stages before have let it pass, has no image.
+    """
+    available = np.bincount(labels, minlength=context.num_classes)
+    counts = available
+    if context.config.generated.ratio:
+        counts = np.where(available, images_per_class(context), 0)
+    of_image = labels_in_turn(counts)
+    ranks = ranks_in_class(of_image) % available[of_image]
+    by_class = np.argsort(labels, kind="stable")
+    first = np.cumsum(available) - available
+    return by_class[first[of_image] + ranks]
