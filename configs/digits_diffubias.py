@@ -14,13 +14,26 @@ def get_config(preset: str = "") -> ConfigDict:
     c.name = "digits_diffubias"
     c.methods = ("erm", "lff", "diffubias_unfiltered", "diffubias")
     c.data.reference_share = 0.2
+    c.extraction.k = 8  # of about 86 images a class, of which 4 conflict; 100 would be all
     c.captioned.vague_share = 0.25  # without, every caption has a frequent word
+
+    t = c.train_text_to_image
+    t.text_layers = 1
+    t.autoencoder_channels = (16, 32, 64)
+    t.autoencoder.num_steps = 500
+    t.autoencoder.learning_rate = 2e-3
+    t.kl_weight = 1e-3
+    t.unet_channels = (64,)
+    t.diffusion.num_steps = 1_250
+    t.diffusion.learning_rate = 2e-3
     c.amplifier.compare = False
     c.gate.copy_neighbours = 10  # fewer than 90 training images share a digit and its colour
     c.text_to_image.num_steps = 10
-    c.text_to_image.guidance_scale = 4.0
+    c.text_to_image.guidance_scale = 3.0
     c.text_to_image.dtype = "float32"
     c.text_to_image.batch_size = 200
+    c.steering.guidance_scale = 2.0
+    c.steering.difference_scale = 1.5
     return base.apply_preset(c, preset, {"smoke": _smoke})
 
 

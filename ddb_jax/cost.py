@@ -15,8 +15,12 @@ from ddb_jax.data.source import Dataset
 from ddb_jax.plan import Task
 from ddb_jax.stages.generator import build_unet, init_params
 from ddb_jax.stages.method_check import classifiers_in_step
+from ddb_jax.stages.model_folder import unet_config
 from ddb_jax.stages.networks import build_classifier, init_variables, input_size
 from ddb_jax.stages.training_set import selection_rule
+from ddb_jax.text_to_image import unet_condition
+from ddb_jax.text_to_image.layout import read_layout
+from ddb_jax.text_to_image.tokenizer import LENGTH
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.progress import duration
 
@@ -26,6 +30,9 @@ PASSES_OF_A_STEP = 3
 # to 0.7 (docs/results.md); accelerators in float32 lie lower.
 SHARE_OF_PEAK = {"cpu": 0.5}
 OTHER_SHARE_OF_PEAK = 0.3
+# Stages that run DDB's UNet, and that of a text-to-image model.
+OF_UNET = {"train_diffusion", "synthesize", "train_balanced_diffusion", "steer"}
+OF_LATENT_UNET = {"train_text_to_image", "draw"}
 
 
 class Cost(NamedTuple):
@@ -58,7 +65,8 @@ def estimate_costs(
         return []
     num_classes = len(dataset.class_names)
     unet = 0.0
-    if any(task.stage in ("train_diffusion", "synthesize") for task in tasks):  # seconds to trace
+    stages = {task.stage for task in tasks}
+    if stages & OF_UNET:  # seconds to trace
         unet = _unet_operations(config, num_classes, generator_dataset.train.image_shape)
     amplifier, classifier = (
         _classifier_operations(settings, num_classes, input_size(settings, part.train))
@@ -123,10 +131,31 @@ def estimate_costs(
         "train_base": debiasing("erm"),
         "evaluate": (f"{len(dataset.test):,} images", len(dataset.test) * classifier),
     }
+    biased_steps = config.biased.num_steps or config.classifier.num_steps
+    work["train_biased"] = training(
+        config.classifier, classifier, sides["classifier"], biased_steps
+    )
+    work["train_balanced_diffusion"] = training(
+        diffusion, unet, sides["diffusion"], config.steering.fine_tune_steps
+    )
+    # At most: as many images as the biased classifier gets right.
+    num_generated = round((config.generated.ratio or 1.0) * len(dataset.train))
+    if stages & OF_LATENT_UNET:
+        work |= _latent_work(config, num_generated)
+
+    def steering(by: str) -> tuple:
+        passes = steps * (1 if config.steering.guidance_scale == 1 else 2)
+        # The gradient goes back through the network; the difference is to a second one.
+        passes *= {"gradient": 2, "difference": 2, "none": 1}[by]
+        text = f"at most {num_generated:,} images of {passes:,} passes"
+        return text, num_generated * passes * unet
+
     costs = []
     for task in tasks:
         if task.stage == "train_classifier":
             costs.append(Cost(task.name, *debiasing(task.options["method"])))
+        elif task.stage == "steer":
+            costs.append(Cost(task.name, *steering(task.options["by"])))
         elif task.stage in work:
             costs.append(Cost(task.name, *work[task.stage]))
     return costs
@@ -142,6 +171,39 @@ def _unet_operations(config: ConfigDict, num_classes: int, image_shape: tuple[in
         lambda p, x, t, y: unet.apply({"params": p}, x, t, y, train=False),
         params, x, number, number,
     )  # fmt: skip
+
+
+def _latent_work(config: ConfigDict, num_images: int) -> dict[str, tuple[str, float]]:
+    """Training a text-to-image model, and drawing with it; without text encoder and autoencoder."""
+    sizes, settings = config.train_text_to_image, config.text_to_image
+    folder = settings.folder or sizes.start_from
+    if folder:
+        layout = read_layout(folder)
+        unet = unet_condition.from_config(layout.unet.config)
+        levels = len(layout.vae.config["block_out_channels"])
+    else:
+        unet = unet_condition.from_config(unet_config(sizes))
+        levels = len(sizes.autoencoder_channels)
+    side = settings.image_size // 2 ** (levels - 1) or unet.sample_size
+    shapes = [(1, side, side, unet.in_channels), (1,), (1, LENGTH, unet.cross_attention_dim)]
+    inputs = [
+        jax.ShapeDtypeStruct(shape, dtype)
+        for shape, dtype in zip(shapes, (jnp.float32, jnp.int32, jnp.float32), strict=True)
+    ]
+    variables = jax.eval_shape(unet.init, jax.random.key(0), *inputs)
+    operations = count_operations(unet.apply, variables, *inputs)
+    passes = settings.num_steps * (1 if settings.guidance_scale == 1 else 2)
+    own = sizes.diffusion
+    return {
+        "train_text_to_image": (
+            f"{own.num_steps:,} steps of {own.batch_size} latents at {side} px",
+            PASSES_OF_A_STEP * own.num_steps * own.batch_size * operations,
+        ),
+        "draw": (
+            f"at most {num_images:,} images of {passes:,} passes at {side} px",
+            num_images * passes * operations,
+        ),
+    }
 
 
 def _classifier_operations(settings: ConfigDict, num_outputs: int, side: int) -> float:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from ddb_jax.debias.methods import GENERATED, GeneratedImages, method_entry
+from ddb_jax.debias.methods import GENERATED, GeneratedImages, MethodEntry, method_entry
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.search import draw
 from ddb_jax.stages.training_set import selection_rule
@@ -129,12 +129,13 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             held_out_share=config.afr.held_out_share,
         )
 
-    def add_generated(seed: int, name: str, needs: set[str]) -> dict[str, str]:
+    def add_generated(seed: int, entry: MethodEntry) -> dict[str, str]:
         """Generated images that are fit for training, and what the amplifier says of them."""
-        images = GENERATED[name]
+        name, images = entry.generated, GENERATED[entry.generated]
+        scored = entry.requires in OF_AMPLIFIER
         biased = add("train_biased", seed, OF_BIASED, data="classifier")
         amplifier = {}
-        if images.steered_by or needs & OF_AMPLIFIER:
+        if images.steered_by or scored:
             amplifier = {"train_amplifier": add_amplifier(seed, config.amplifier.train_on)}
         add_drawn = add_steered if images.steered_by else add_captioned
         inputs = {"drawn": add_drawn(seed, name, images, biased), "train_biased": biased}
@@ -146,7 +147,7 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
             inputs["debiased"] = add_training(seed, config.gate.debiased_method)
         checked = add("check_generated", seed, sections, inputs, name, "classifier")
         result = {"check_generated": checked}
-        if needs & OF_AMPLIFIER:
+        if scored:
             inputs = {"drawn": inputs["drawn"], **result, **amplifier}
             inputs["score"] = add_scores(seed, config.amplifier.train_on)
             sections = (*OF_TRAINED_AMPLIFIER, *PSEUDO_GROUP_RULE)
@@ -209,7 +210,7 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
         def add_inputs(seed: int) -> dict[str, str]:
             inputs = add_requirements(seed, needs)
             if entry.generated:
-                inputs |= add_generated(upstream(seed), entry.generated, needs)
+                inputs |= add_generated(upstream(seed), entry)
             if entry.stage == "train_last_layer":
                 inputs["base"] = add_base(seed, method)
             return inputs

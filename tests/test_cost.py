@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import digits
+from configs import digits, digits_diffubias
 from ddb_jax.cost import (
     Cost,
     _classifier_operations,
@@ -99,3 +99,24 @@ def test_resnet18_at_224_pixels_is_the_published_count():
 
 def test_nothing_ahead_costs_nothing():
     assert estimate_costs(None, [], None, None) == []
+
+
+def test_generated_images_are_counted_by_their_passes():
+    c = digits_diffubias.get_config("smoke")
+    c.methods = ("diffubias", "steered", "rejection")
+    c.classifier.network, c.amplifier.network = "mlp", "mlp"
+    c.text_to_image.num_steps, c.text_to_image.guidance_scale = 7, 3.0
+    c.generated.ratio, c.steering.guidance_scale, c.synthesis.num_steps = 0.5, 1.0, 6
+    dataset = load_dataset(c.data, 16)
+    costs = {cost.name: cost for cost in estimate_costs(c, plan(c, True), dataset, dataset)}
+    operations = {name.removeprefix("seed_0/"): cost.operations for name, cost in costs.items()}
+    images = round(0.5 * len(dataset.train))
+    own = c.train_text_to_image.diffusion
+    # Two branches of guidance a step; a training step is three passes.
+    assert operations["draw/diffubias"] / operations["train_text_to_image"] == pytest.approx(
+        images * 7 * 2 / (3 * own.num_steps * own.batch_size)
+    )
+    assert operations["steer/rejection"] / operations["train_diffusion"] == pytest.approx(
+        images * 6 / (3 * c.diffusion.num_steps * c.diffusion.batch_size)
+    )
+    assert operations["steer/steered"] == pytest.approx(2 * operations["steer/rejection"])

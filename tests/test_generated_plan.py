@@ -116,6 +116,9 @@ def test_steered_images_are_drawn_by_ddbs_own_model_and_judged_by_the_amplifier(
 def test_the_amplifier_scores_generated_images_for_those_who_ask(config):
     tasks = tasks_of(config, "steered", "ddb_i+steered")
     assert "score_generated" not in tasks["train_classifier/steered"].inputs
+    # A rule of selection looks at validation alone.
+    config.classifier.plain_selection = "worst_pseudo_group"
+    assert "score_generated" not in {task.stage for task in tasks_of(config, "steered").values()}
     inputs = tasks["train_classifier/ddb_i+steered"].inputs
     assert inputs["score_generated"] == "seed_0/score_generated/steered"
     assert inputs["check_generated"] == "seed_0/check_generated/steered"

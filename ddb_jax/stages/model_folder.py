@@ -108,7 +108,7 @@ def scheduler_config(settings: ConfigDict) -> dict[str, Any]:
         "num_train_timesteps": settings.num_timesteps,
         "prediction_type": PREDICTION_TYPES[settings.prediction],
         "set_alpha_to_one": True,
-        "steps_offset": 0,
+        "steps_offset": 1,  # "trailing" does not read it; a pipeline warns of any other
         "timestep_spacing": "trailing",
     }
 

@@ -103,8 +103,9 @@ def run(context: Context) -> dict[str, Any]:
     config = autoencoder_config(sizes, scaling_factor)
     write_part(context.folder / "vae", "vae", config, params)
 
-    # Spread over the set, whose images stand class by class.
-    shown = np.linspace(0, len(images) - 1, SHOWN).astype(int)
+    # Drawn by seed: at even distances all could be of one kind.
+    rng = np.random.default_rng(data_seed(context.seed, "train_autoencoder/shown"))
+    shown = np.sort(rng.permutation(len(images))[:SHOWN])
     decode = jit(
         lambda params, z: denormalize(vae.apply({"params": params}, z, method=AutoencoderKL.decode))
     )
