@@ -15,8 +15,8 @@ GroupDRO with true groups 59.1, 73.5, 81.7, 88.4.
 Published, of peers of Diffusing DeBias, which has no row (DeNetDM, arXiv 2403.19863, tables 1 and
 2): ERM 35.34, 50.34, 62.29, 77.63; LfF 63.39, 74.01, 80.48, 85.39; GroupDRO with true groups 59.67,
 71.33, 76.30, 84.40. `configs/cmnist.py:published` comes as near to their protocol as is known: ERM
-28.7, 38.9, 57.1, 74.6; LfF 55.5, 69.1, 77.4, 83.2; GroupDRO 45.7, 56.3, 68.6, 81.7 (three seeds of 8
-to 25 minutes). What lies between, steps and a choice on the test split: docs/results.md.
+28.7, 38.9, 57.1, 74.6; LfF 55.5, 69.1, 77.4, 83.2; GroupDRO 45.7, 56.3, 68.6, 81.7 (three seeds
+of 8 to 25 minutes). What lies between, steps and a choice on the test split: docs/results.md.
 """
 
 from ml_collections import ConfigDict
