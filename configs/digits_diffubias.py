@@ -32,8 +32,6 @@ def get_config(preset: str = "") -> ConfigDict:
     c.text_to_image.guidance_scale = 3.0
     c.text_to_image.dtype = "float32"
     c.text_to_image.batch_size = 200
-    c.steering.guidance_scale = 2.0
-    c.steering.difference_scale = 1.5
     return base.apply_preset(c, preset, {"smoke": _smoke})
 
 

@@ -89,10 +89,12 @@ def add_sections(c: ConfigDict) -> None:
 
     # Images that DDB's own class-conditional model draws away from what the amplifier expects.
     c.steering = ConfigDict()
-    c.steering.gradient_scale = 1.0  # steered: of the amplifier's gradient; 0 is no steering
-    c.steering.difference_scale = 1.0  # rebalanced: of the difference of the two models
+    c.steering.gradient_scale = 2.0  # steered: of the amplifier's gradient; 0 is no steering
+    c.steering.difference_scale = 1.5  # rebalanced: 1 is the fine-tuned model, more goes beyond it
     c.steering.fine_tune_steps = 300  # rebalanced: of the model whose pseudo-groups are balanced
-    c.steering.guidance_scale = 1.0  # of the class, as in synthesis
+    c.steering.guidance_scale = 2.0  # of the class, as in synthesis
+    # rejection: guidance towards the class is guidance towards its bias; 1 is none.
+    c.steering.rejection_guidance_scale = 1.0
 
     c.generated = ConfigDict()
     # Generated images of a class, as a share of the images of it that the biased classifier gets

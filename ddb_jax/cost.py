@@ -144,9 +144,11 @@ def estimate_costs(
         work |= _latent_work(config, num_generated)
 
     def steering(by: str) -> tuple:
-        passes = steps * (1 if config.steering.guidance_scale == 1 else 2)
-        # The gradient goes back through the network; the difference is to a second one.
-        passes *= {"gradient": 2, "difference": 2, "none": 1}[by]
+        scale = config.steering.guidance_scale
+        if by == "none":
+            scale = config.steering.rejection_guidance_scale
+        # Two branches of guidance; the difference is to a second network.
+        passes = steps * (1 if scale == 1 else 2) * (2 if by == "difference" else 1)
         text = f"at most {num_generated:,} images of {passes:,} passes"
         return text, num_generated * passes * unet
 

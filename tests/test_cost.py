@@ -103,10 +103,10 @@ def test_nothing_ahead_costs_nothing():
 
 def test_generated_images_are_counted_by_their_passes():
     c = digits_diffubias.get_config("smoke")
-    c.methods = ("diffubias", "steered", "rejection")
+    c.methods = ("diffubias", "steered", "rebalanced", "rejection")
     c.classifier.network, c.amplifier.network = "mlp", "mlp"
     c.text_to_image.num_steps, c.text_to_image.guidance_scale = 7, 3.0
-    c.generated.ratio, c.steering.guidance_scale, c.synthesis.num_steps = 0.5, 1.0, 6
+    c.generated.ratio, c.steering.guidance_scale, c.synthesis.num_steps = 0.5, 2.0, 6
     dataset = load_dataset(c.data, 16)
     costs = {cost.name: cost for cost in estimate_costs(c, plan(c, True), dataset, dataset)}
     operations = {name.removeprefix("seed_0/"): cost.operations for name, cost in costs.items()}
@@ -120,3 +120,4 @@ def test_generated_images_are_counted_by_their_passes():
         images * 6 / (3 * c.diffusion.num_steps * c.diffusion.batch_size)
     )
     assert operations["steer/steered"] == pytest.approx(2 * operations["steer/rejection"])
+    assert operations["steer/rebalanced"] == pytest.approx(4 * operations["steer/rejection"])

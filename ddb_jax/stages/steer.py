@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from ddb_jax.data.preprocessing import to_input
 from ddb_jax.diffusion.steering import extrapolated, log_odds_against, steered
@@ -64,7 +65,7 @@ def run(context: Context) -> dict[str, Any]:
                 if synthesis.sampler == "ddpm"
                 else synthesis.num_steps
             ),
-            "guidance_scale": settings.guidance_scale,
+            "guidance_scale": _guidance_scale(settings, by),
         },
     )
     if not finite.all():
@@ -80,7 +81,7 @@ def run(context: Context) -> dict[str, Any]:
 def _model(context: Context, by: str) -> tuple[MakeModel, Any, dict[str, Any]]:
     """What is sampled from, the weights it takes, and what the manifest says of it."""
     config, settings = context.config, context.config.steering
-    generator = guided_unet(config, context.num_classes, settings.guidance_scale)
+    generator = guided_unet(config, context.num_classes, _guidance_scale(settings, by))
     params = load_params(context, context.inputs["train_diffusion"])
     if by == "none":
         return generator, params, {}
@@ -111,6 +112,10 @@ def _model(context: Context, by: str) -> tuple[MakeModel, Any, dict[str, Any]]:
 
     details = {"scale": scale, "amplifier": _fingerprint(context, "train_amplifier")}
     return make_model, (params, amplifier), details
+
+
+def _guidance_scale(settings: ConfigDict, by: str) -> float:
+    return settings.rejection_guidance_scale if by == "none" else settings.guidance_scale
 
 
 def _rejection(context: Context) -> tuple[Any, Any]:
