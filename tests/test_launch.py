@@ -166,6 +166,8 @@ class Cloud:
         given = {"--name": "bar", "--project": "p", "--zone": "z", "--type": "v5litepod-8"}
         given |= {"--version": "v2", "--poll": "0.1", "--results": str(self.results)}
         given = [f"{k}={v}" for k, v in given.items()]
+        # Where the tests run in the background, SIGINT is ignored, and bash cannot take that back.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             ["bash", str(self.folder / "project/launch/tpu_vm.sh"), *given, *options, "--"]
             + ([f"--config={run}"] if run else [])
@@ -176,6 +178,7 @@ class Cloud:
             text=True,
             start_new_session=True,
         )
+        signal.signal(signal.SIGINT, before)
         self.processes.append(process)
         return process
 
