@@ -234,7 +234,7 @@ def test_a_missing_captioner_is_told_with_the_command(context, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     extracted(context, [5])
     context.config.captions.source = "hugging_face"
-    with pytest.raises(UserError, match=r"PyTorch.*pip install 'ddb_jax\[captions\]'"):
+    with pytest.raises(UserError, match=r"PyTorch.*pip install -e '\.\[captions\]'"):
         caption.run(context)
 
 

@@ -127,7 +127,7 @@ def test_retrieval_as_a_captioner():
 
 def test_missing_packages_are_named_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ValueError, match=r"pip install 'ddb_jax\[captions\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[captions\]'"):
         hugging_face_captioner("anything")
 
 

@@ -187,5 +187,5 @@ def test_save_writes_published_names_and_axes(files, tmp_path):
 
 def test_without_the_library(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ValueError, match=r"pip install 'ddb_jax\[text_to_image\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[text_to_image\]'"):
         load_params(tmp_path, ABSTRACT)

@@ -220,7 +220,7 @@ def test_refusals_of_folders(tmp_path):
 
 def test_without_the_library(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(ValueError, match=r"pip install 'ddb_jax\[text_to_image\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[text_to_image\]'"):
         load_tokenizer(tmp_path)
 
 

@@ -13,9 +13,9 @@ OF_AMPLIFIER = ("amplifier_scores", "amplifier_errors", "pseudo_groups")
 CAPTIONS = ("retrieval", "csv", "hugging_face")
 # Libraries beyond requirements.txt, and the command that installs them.
 TEXT_LIBRARIES = ("safetensors", "tokenizers")
-INSTALL_TEXT = "pip install 'ddb_jax[text_to_image]'"
+INSTALL_TEXT = "pip install -e '.[text_to_image]'"
 CAPTION_LIBRARIES = ("torch", "transformers")
-INSTALL_CAPTIONS = "pip install 'ddb_jax[captions]'"
+INSTALL_CAPTIONS = "pip install -e '.[captions]'"
 
 
 def batch_sections(config: ConfigDict) -> tuple[str, ...]:

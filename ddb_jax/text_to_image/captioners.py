@@ -17,7 +17,7 @@ Captioner = Callable[[np.ndarray, int], list[list[str]]]
 
 DECODINGS = ("beam", "nucleus")
 DTYPES = ("float32", "float16", "bfloat16")
-INSTALL = "pip install 'ddb_jax[captions]'"
+INSTALL = "pip install -e '.[captions]'"
 # Asked of models that hold a conversation (LLaVA) where no other prompt is given.
 QUESTION = "Describe this image in one sentence."
 

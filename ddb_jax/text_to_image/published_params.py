@@ -141,6 +141,6 @@ def _safetensors() -> ModuleType:
         import safetensors.numpy
     except ModuleNotFoundError:
         raise ValueError(
-            "published weights need the safetensors library: pip install 'ddb_jax[text_to_image]'"
+            "published weights need the safetensors library: pip install -e '.[text_to_image]'"
         ) from None
     return safetensors

@@ -216,6 +216,6 @@ def _tokenizers() -> ModuleType:
         import tokenizers
     except ModuleNotFoundError:
         raise ValueError(
-            "texts need the tokenizers library: pip install 'ddb_jax[text_to_image]'"
+            "texts need the tokenizers library: pip install -e '.[text_to_image]'"
         ) from None
     return tokenizers
