@@ -12,7 +12,7 @@ def get_config(preset: str = "") -> ConfigDict:
     """The settings; preset "smoke" is a tiny run of every stage."""
     c = digits.get_config("smoke" if preset == "smoke" else "")
     c.name = "digits_diffubias"
-    c.methods = ("erm", "lff", "diffubias_unfiltered", "diffubias")
+    c.methods = ("erm", "lff", "diffubias", "diffubias_unfiltered", "rebalanced")
     c.data.reference_share = 0.2
     c.extraction.k = 8  # of about 86 images a class, of which 4 conflict; 100 would be all
     c.captioned.vague_share = 0.25  # without, every caption has a frequent word

@@ -12,7 +12,7 @@ from runs import StopAfter
 
 from configs import generated_images
 from ddb_jax.data.source import ArraySource, Dataset
-from ddb_jax.stages import caption, extract, filter_captions
+from ddb_jax.stages import caption, classifier, extract, filter_captions
 from ddb_jax.stages.captioned_set import Captioned
 from ddb_jax.stages.captions_table import CaptionTable, read_caption_table, write_captions
 from ddb_jax.stages.context import Context
@@ -276,7 +276,7 @@ def test_retrieval_by_pretrained_features(context, monkeypatch, caplog):
         assert network == "mlp" and path.name == "some.safetensors"
         return variables, ("the head is new",)
 
-    monkeypatch.setattr(caption, "load_pretrained", load_pretrained)
+    monkeypatch.setattr(classifier, "load_pretrained", load_pretrained)
     c.classifier.weights = "some.safetensors"
     caplog.set_level(logging.INFO)
     caption.run(context)

@@ -47,7 +47,7 @@ def config() -> ConfigDict:
     c.synthesis.batch_size = 3
     c.synthesis.shard_size = 4
     c.amplifier.network, c.amplifier.width, c.amplifier.image_size = "mlp", 8, 0
-    c.steering.guidance_scale = 2.0
+    c.steering.guidance_scale = c.steering.rejection_guidance_scale = 2.0
     c.steering.fine_tune_steps = 6
     return c
 

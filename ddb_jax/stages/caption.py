@@ -10,16 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ddb_jax.data.source import ArraySource
-from ddb_jax.models.pretrained import load_pretrained
 from ddb_jax.stages.captioned_set import load_captioned
 from ddb_jax.stages.captions_table import CaptionTable, check_classes, write_captions
-from ddb_jax.stages.classifier import make_outputs
+from ddb_jax.stages.classifier import make_outputs, pretrained_variables
 from ddb_jax.stages.context import Context
-from ddb_jax.stages.networks import build_classifier, init_variables, input_size
+from ddb_jax.stages.networks import build_classifier, input_size
 from ddb_jax.stages.pixels import small_pixels
 from ddb_jax.text_to_image.captioners import (
     Captioner,
@@ -150,13 +148,7 @@ def _pretrained_features(context: Context, reference: np.ndarray) -> Features:
         )
     size = input_size(settings, context.dataset.train)
     model = build_classifier(settings, context.num_classes)
-    fresh = jax.device_get(jax.jit(lambda: init_variables(model, jax.random.key(0), size))())
-    try:
-        variables, notes = load_pretrained(settings.network, fresh, Path(settings.weights))
-    except (OSError, ValueError) as error:
-        raise UserError(str(error)) from error
-    for note in notes:
-        log.info("%s: %s", context.name, note)
+    (variables,) = pretrained_variables(context, settings, context.num_classes, size)
     outputs = make_outputs(model, settings, size, context.mesh)
 
     def features(images: np.ndarray) -> np.ndarray:

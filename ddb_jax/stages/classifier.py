@@ -212,7 +212,7 @@ def train_classifier(
         mesh=context.mesh,
         stop=context.stop,
         evaluate=evaluate if validation else None,
-        init_arguments=_pretrained(context, settings, num_outputs, size),
+        init_arguments=pretrained_variables(context, settings, num_outputs, size),
     )
     kept = state.selected or network_weights(state.params, state.batch_stats, method)
     save_weights(
@@ -229,10 +229,10 @@ def _copy_selected(weights: dict[str, Any], step: jax.Array, score: Any) -> dict
     return {**copied, "score": jnp.asarray(score, jnp.float32)}
 
 
-def _pretrained(
+def pretrained_variables(
     context: Context, settings: ConfigDict, num_outputs: int, size: int
 ) -> tuple[Any, ...]:
-    """The variables that training starts from, where the config names a file of weights."""
+    """The variables of the section's file of weights, alone in a tuple; nothing without a file."""
     if not settings.weights:
         return ()
     model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)

@@ -4,7 +4,6 @@ Writes what `drawing.draw_set` does, `prompts.csv` and `contact_sheet.png`. Imag
 on (seed, i) and its caption alone.
 """
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from ddb_jax.stages.latent_sampling import make_sample, sample_side
 from ddb_jax.stages.number_of_images import images_per_class, labels_in_turn, ranks_in_class
 from ddb_jax.training.files import read_json
 from ddb_jax.training.rng import stream
-
-log = logging.getLogger("ddb_jax")
 
 PROMPTS = "prompts.csv"
 # index is the training image that the caption describes; -1 where nobody knows.
@@ -57,7 +54,7 @@ def run(context: Context) -> dict[str, Any]:
         return sample(key, numbers, contexts[[*of_batch, places[settings.negative_prompt]]])
 
     steps = model.schedule.num_timesteps if settings.sampler == "ddpm" else settings.num_steps
-    source, finite = draw_set(
+    source, _ = draw_set(
         context,
         draw,
         labels,
@@ -72,11 +69,6 @@ def run(context: Context) -> dict[str, Any]:
             "negative_prompt": settings.negative_prompt,
         },
     )
-    if not finite.all():
-        log.warning(
-            "warning: %s: %s of %s images are not finite and are left out",
-            context.name, f"{np.sum(~finite):,}", f"{total:,}",
-        )  # fmt: skip
     rows = [source.images[source.labels == i][:16] for i in range(context.num_classes)]
     save_grid(context.folder / "contact_sheet.png", rows, context.dataset.class_names)
     return {"images": total, "captions": len(set(prompts))}

@@ -4,6 +4,7 @@ A set is a folder of shards with `manifest.json`, which names them, and for each
 says which of its images are finite: a network that overflows gives none that may be trained on.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ddb_jax.stages.context import Context
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.files import read_json, write_json
 from ddb_jax.training.progress import Progress
+
+log = logging.getLogger("ddb_jax")
 
 # Image numbers int32 [B] -> images uint8 [B, H, W, 3] and whether each is finite, bool [B].
 Draw = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -85,6 +88,11 @@ def draw_set(
             ) from error
     progress.close()
     finite = np.concatenate([np.load(_finite_path(path)) for path in paths])
+    if not finite.all():
+        log.warning(
+            "warning: %s: %s of %s images are not finite and are left out",
+            context.name, f"{np.sum(~finite):,}", f"{total:,}",
+        )  # fmt: skip
     write_json(
         context.folder / MANIFEST,
         {

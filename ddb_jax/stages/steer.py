@@ -6,7 +6,6 @@ the images the amplifier then rejects is for `check_generated` to see. Writes wh
 from the same noise however the model is steered.
 """
 
-import logging
 from typing import Any
 
 import jax
@@ -31,8 +30,6 @@ from ddb_jax.stages.number_of_images import images_per_class, labels_in_turn
 from ddb_jax.training.files import read_json
 from ddb_jax.training.rng import stream
 
-log = logging.getLogger("ddb_jax")
-
 
 def run(context: Context) -> dict[str, Any]:
     """Draw as many images of every class as `generated.ratio` asks for.
@@ -48,7 +45,7 @@ def run(context: Context) -> dict[str, Any]:
     key = stream(context.seed, "steer")
     labels = labels_in_turn(images_per_class(context))
     total = len(labels)
-    source, finite = draw_set(
+    source, _ = draw_set(
         context,
         lambda numbers: sample(weights, key, numbers, labels[np.minimum(numbers, total - 1)]),
         labels,
@@ -68,11 +65,6 @@ def run(context: Context) -> dict[str, Any]:
             "guidance_scale": _guidance_scale(settings, by),
         },
     )
-    if not finite.all():
-        log.warning(
-            "warning: %s: %s of %s images are not finite and are left out",
-            context.name, f"{np.sum(~finite):,}", f"{total:,}",
-        )  # fmt: skip
     rows = [source.images[source.labels == i][:16] for i in range(num_classes)]
     save_grid(context.folder / "contact_sheet.png", rows, context.generator_dataset.class_names)
     return {"images": total}

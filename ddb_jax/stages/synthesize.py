@@ -5,7 +5,6 @@ Writes what `drawing.draw_set` does, and `contact_sheet.png`. Image number i is 
 keeps the shards that are whole.
 """
 
-import logging
 from typing import Any
 
 import jax
@@ -19,8 +18,6 @@ from ddb_jax.training.checkpoint import abstract_like, load_weights
 from ddb_jax.training.files import read_json
 from ddb_jax.training.mesh import replicated
 from ddb_jax.training.rng import stream
-
-log = logging.getLogger("ddb_jax")
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -39,7 +36,7 @@ def run(context: Context) -> dict[str, Any]:
     # Classes alternate, so that every shard and every prefix of the set is balanced.
     total = num_classes * settings.images_per_class
     labels = np.arange(total, dtype=np.int32) % num_classes
-    source, finite = draw_set(
+    source, _ = draw_set(
         context,
         lambda numbers: sample(params, key, numbers, labels[np.minimum(numbers, total - 1)]),
         labels,
@@ -57,11 +54,6 @@ def run(context: Context) -> dict[str, Any]:
             "guidance_scale": settings.guidance_scale,
         },
     )
-    if not finite.all():
-        log.warning(
-            "warning: %s: %s of %s images are not finite and are left out",
-            context.name, f"{np.sum(~finite):,}", f"{total:,}",
-        )  # fmt: skip
     rows = [source.images[source.labels == i][:16] for i in range(num_classes)]
     save_grid(context.folder / "contact_sheet.png", rows, context.generator_dataset.class_names)
     return {"images": total}
