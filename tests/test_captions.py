@@ -1,6 +1,5 @@
 """Caption files of every layout, and the captioners: a reference set, and Hugging Face models."""
 
-import csv
 import json
 import sys
 
@@ -9,8 +8,6 @@ import pytest
 
 from ddb_jax.text_to_image.captioners import hugging_face_captioner, retrieval_captioner
 from ddb_jax.text_to_image.captions import (
-    image_captions_csv,
-    label_captions_csv,
     read_captions,
     read_image_captions,
 )
@@ -99,19 +96,6 @@ def test_missing_file_and_missing_path(tmp_path, table):
         read_captions(tmp_path / "none.csv", CLASSES)
     with pytest.raises(ValueError, match=r"line 3 of .* has no path"):
         read_image_captions(table("path,caption\nq.png,x\n,y\n"))
-
-
-def test_what_is_written(table):
-    text = label_captions_csv(['a "b", c', "d"], [1, "old"])
-    assert text == 'label,generated_text\n1,"a ""b"", c"\nold,d\n'
-    assert read_captions(table(text), CLASSES).texts == ('a "b", c', "d")
-    text = image_captions_csv({"a/1.png": ("x", "y"), "b/3.png": ["z"]})
-    assert list(csv.reader(text.splitlines())) == [
-        ["path", "caption_1", "caption_2"],
-        ["a/1.png", "x", "y"],
-        ["b/3.png", "z", ""],
-    ]
-    assert read_image_captions(table(text))[0] == {"a/1.png": ("x", "y"), "b/3.png": ("z",)}
 
 
 def test_retrieval_as_a_captioner():

@@ -6,9 +6,8 @@ as in the tables that their scripts read, say the image.
 """
 
 import csv
-import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,25 +116,6 @@ def read_image_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], tuple[s
             result[row["path"]] = result.get(row["path"], ()) + texts
     notes = _note_empty(path, len(rows) * len(columns), sum(map(len, result.values())))
     return result, notes
-
-
-def label_captions_csv(texts: Iterable[str], labels: Iterable[int | str]) -> str:
-    """The content of a file `label,generated_text`; a label is written as given."""
-    return _csv((LABEL_COLUMNS, *zip(labels, texts, strict=True)))
-
-
-def image_captions_csv(captions: Mapping[str, Sequence[str]]) -> str:
-    """The content of a file `path,caption_1,...` with as many columns as an image has captions."""
-    width = max(map(len, captions.values()), default=1)
-    header = ("path", *(f"caption_{i + 1}" for i in range(width)))
-    rows = [(path, *texts, *[""] * (width - len(texts))) for path, texts in captions.items()]
-    return _csv((header, *rows))
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
