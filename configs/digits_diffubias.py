@@ -1,6 +1,14 @@
-"""Coloured digits with images drawn against the bias: DiffuBias, and DDB's own steered synthesis.
+"""Coloured digits with images drawn against the bias: by DiffuBias, and by DDB's own model.
 
-python -m ddb_jax.main --config=configs/digits_diffubias.py
+    pip install -e '.[text_to_image]'
+    python -m ddb_jax.main --config=configs/digits_diffubias.py
+
+A fifth of the digits becomes a captioned set in every colour, on which a small latent diffusion
+model is trained: a stand-in for the pretrained model of the paper. It takes 10 minutes on two
+CPU cores.
+
+Expected accuracy on conflicting test images, over seeds 0, 1, 2 (docs/results.md): ERM 9.2 +- 5.5,
+LfF 2.7 +- 1.5, DiffuBias 40.4 +- 2.4, without its text filter 37.0 +- 1.6, rebalanced 75.0 +- 2.9.
 """
 
 from ml_collections import ConfigDict
