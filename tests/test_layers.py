@@ -70,6 +70,19 @@ def test_tiny_convolution_equals_plain(side, stride, kernel_size):
     )
 
 
+@pytest.mark.parametrize(
+    ("side", "stride", "taps"),
+    [(1, 1, 1), (2, 1, 9), (2, 2, 4), (1, 2, 1)],  # a stride of 2 from two pixels sees four taps
+)
+def test_taps_over_padding_alone_cost_nothing(side, stride, taps):
+    x, kernel = jnp.ones((2, side, side, 5)), jnp.ones((3, 3, 5, 7))
+    out = side if stride == 1 else 1
+    pad = ((1, 1), (1, 1))
+    product = jax.jit(lambda x, k: layers.convolve(x, k, stride, pad)).lower(x, kernel).as_text()
+    (shapes,) = [line for line in product.splitlines() if "dot_general" in line]
+    assert f"tensor<2x{out}x{out}x{5 * taps}xf32>, tensor<{5 * taps}x7xf32>" in shapes
+
+
 def test_unequal_padding_equals_plain():
     padding = ((0, 1), (1, 0))
     for side in (1, 3):  # by patches, and not
@@ -130,6 +143,36 @@ def test_upsample_convolution_equals_dilated_form(side):
     assert_same_with_gradients(
         layers.upsample_convolve, dilated, normal(2, side, side, 3), normal(5, 5, 3, 4, seed=1)
     )
+
+
+@pytest.mark.parametrize("side", [1, 2, 4, 7])
+def test_convolution_of_doubled_pixels_equals_plain(side):
+    rng = np.random.default_rng(side)
+    x = jnp.asarray(rng.normal(size=(2, side, side + 1, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 5)), jnp.float32)
+    weight = jnp.asarray(rng.normal(size=(2, 2 * side, 2 * side + 2, 5)), jnp.float32)
+
+    def plain(x, kernel):
+        doubled = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+        return jax.lax.conv_general_dilated(
+            doubled, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def value_and_gradients(function):
+        y, pull = jax.vjp(function, x, kernel)
+        return y, *pull(weight)
+
+    found = value_and_gradients(layers.nearest_upsample_convolve)
+    for a, b in zip(found, value_and_gradients(plain), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+def test_convolution_of_doubled_pixels_has_the_parameters_of_a_convolution():
+    x, key = jnp.ones((1, 2, 2, 3)), jax.random.key(0)
+    found = layers.NearestUpsampleConv(5).init(key, x)["params"]
+    plain = layers.Conv(5).init(key, x)["params"]
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), found, plain))
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(192, 32), (72, 18), (20, 5), (3, 1), (37, 1)])

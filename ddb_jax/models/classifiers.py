@@ -14,15 +14,16 @@ from ddb_jax.models.resnet import NORMS, STEMS, make_resnet
 
 
 def make_densenet(
-    name: str, num_classes: int, *, width: int, stem: str, norm: str, dtype: Any
+    name: str, num_classes: int, *, width: int, stem: str, norm: str, dtype: Any, remat: bool
 ) -> DenseNet:
     """The network of that name in DENSENETS."""
-    return DenseNet(DENSENETS[name], num_classes, width, stem=stem, norm=norm, dtype=dtype)
+    sizes = DENSENETS[name]
+    return DenseNet(sizes, num_classes, width, stem=stem, norm=norm, dtype=dtype, remat=remat)
 
 
-def make_mlp(num_classes: int, *, width: int, stem: str, norm: str, dtype: Any) -> Mlp:
-    """The perceptron, which has neither stem nor norm."""
-    del stem, norm
+def make_mlp(num_classes: int, *, width: int, stem: str, norm: str, dtype: Any, remat: bool) -> Mlp:
+    """The perceptron, which has neither stem nor norm nor blocks."""
+    del stem, norm, remat
     return Mlp(num_classes, width, dtype)
 
 
@@ -45,6 +46,7 @@ def make_classifier(
     stem: str = "imagenet",
     norm: str = "batch",
     dtype: Any = jnp.float32,
+    remat: bool = False,
 ) -> nn.Module:
     """The network of that name in NETWORKS.
 
@@ -64,6 +66,8 @@ def make_classifier(
         stem: "imagenet" or "cifar"; the MLP has none.
         norm: "batch" or "group"; the MLP has none.
         dtype: Of the computation; parameters, features and logits are float32.
+        remat: Compute the inner values of a block (DenseNet: layer) again when its gradient is,
+            instead of keeping them; the MLP has no blocks.
 
     Raises:
         ValueError: If the name is unknown (names the nearest) or an option has no such value.
@@ -79,4 +83,4 @@ def make_classifier(
             raise ValueError(f"{field} of {name} is at least 1, not {value}")
     if name in DENSENETS and width % 2:
         raise ValueError(f"width of {name} is even (the growth is its half), not {width}")
-    return NETWORKS[name](num_classes, width=width, stem=stem, norm=norm, dtype=dtype)
+    return NETWORKS[name](num_classes, width=width, stem=stem, norm=norm, dtype=dtype, remat=remat)

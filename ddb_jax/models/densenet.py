@@ -83,6 +83,7 @@ class DenseNet(nn.Module):
     stem: str = "imagenet"  # or "cifar"
     norm: str = "batch"  # or "group"
     dtype: Any = jnp.float32
+    remat: bool = False  # compute the layers' inner values again for the gradient
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -108,9 +109,10 @@ class DenseNet(nn.Module):
             h = max_pool(nn.relu(norm("stem_norm")(h)))
         else:
             h = nn.relu(norm("stem_norm")(conv(self.width, name="stem_conv")(x)))
+        dense_layer = nn.remat(DenseLayer) if self.remat else DenseLayer
         for block, size in enumerate(self.block_sizes):
             for i in range(size):
-                layer = DenseLayer(
+                layer = dense_layer(
                     self.width // 2, self.bottleneck, conv, norm, name=f"block_{block}_layer_{i}"
                 )
                 h = layer(h)

@@ -95,6 +95,7 @@ class ResNet(nn.Module):
     stem: str = "imagenet"  # or "cifar"
     norm: str = "batch"  # or "group"
     dtype: Any = jnp.float32
+    remat: bool = False  # compute the blocks' inner values again for the gradient
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -118,10 +119,11 @@ class ResNet(nn.Module):
             h = max_pool(nn.relu(norm("stem_norm")(h)))
         else:
             h = nn.relu(norm("stem_norm")(conv(self.width, name="stem_conv")(x)))
+        block = nn.remat(BLOCKS[self.block]) if self.remat else BLOCKS[self.block]
         for stage, size in enumerate(self.stage_sizes):
             for i in range(size):
                 stride = 2 if stage > 0 and i == 0 else 1
-                layer = BLOCKS[self.block](
+                layer = block(
                     self.width * 2**stage, stride, conv, norm, name=f"stage_{stage}_block_{i}"
                 )
                 h = layer(h)
@@ -139,6 +141,7 @@ def make_resnet(
     stem: str = "imagenet",
     norm: str = "batch",
     dtype: Any = jnp.float32,
+    remat: bool = False,
 ) -> ResNet:
     """The network of that name in RESNETS.
 
@@ -149,4 +152,4 @@ def make_resnet(
         near = difflib.get_close_matches(name, RESNETS, 1, 0.0)[0]
         raise ValueError(f"there is no network {name!r}; the nearest is {near!r}")
     stage_sizes, block = RESNETS[name]
-    return ResNet(stage_sizes, num_classes, width, block, stem, norm, dtype)
+    return ResNet(stage_sizes, num_classes, width, block, stem, norm, dtype, remat)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ddb_jax.models.attention import SelfAttention
-from ddb_jax.models.layers import Conv, GroupNorm, UpsampleConv, torch_uniform
+from ddb_jax.models.layers import Conv, GroupNorm, NearestUpsampleConv, UpsampleConv, torch_uniform
 
 DOWNSAMPLE = ("paper", "conv")
 UPSAMPLE = ("paper", "nearest")
@@ -58,9 +58,7 @@ class ResBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, time: jax.Array, label: jax.Array, *, train: bool
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, time: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, I], [B, E], [B, E] -> [B, H, W, features]."""
         h = nn.swish(GroupNorm(dtype=self.dtype, name="norm_1")(x))
         h = Conv(self.features, dtype=self.dtype, name="conv_1")(h)
@@ -99,10 +97,9 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, 2H, 2W, C]."""
-        if self.form == "paper":
-            x = UpsampleConv(x.shape[-1], dtype=self.dtype, name="transposed")(x)
-        else:
-            x = x.repeat(2, axis=1).repeat(2, axis=2)
+        if self.form == "nearest":
+            return NearestUpsampleConv(x.shape[-1], dtype=self.dtype, name="conv")(x)
+        x = UpsampleConv(x.shape[-1], dtype=self.dtype, name="transposed")(x)
         return Conv(x.shape[-1], dtype=self.dtype, name="conv")(x)
 
 
@@ -129,6 +126,7 @@ class UNet(nn.Module):
     upsample: str = "paper"  # or "nearest"
     zero_init_output: bool = True  # the last layer and that of every residual branch start at zero
     dtype: Any = jnp.float32
+    remat: bool = False  # compute the blocks' inner values again for the gradient
 
     @nn.compact
     def __call__(self, x: jax.Array, t: jax.Array, labels: jax.Array, *, train: bool) -> jax.Array:
@@ -140,13 +138,18 @@ class UNet(nn.Module):
         self._check(x)
         last_init = nn.initializers.zeros if self.zero_init_output else torch_uniform
         time, label = self._conditions(t, labels)
+        res_block, self_attention = ResBlock, SelfAttention
+        if self.remat:
+            # The argument `train` (self counts) is no array.
+            res_block = nn.remat(ResBlock, static_argnums=(4,))
+            self_attention = nn.remat(SelfAttention)
 
         def block(h: jax.Array, features: int, name: str) -> jax.Array:
-            layer = ResBlock(features, self.dropout, last_init, self.dtype, name=name)
-            return layer(h, time, label, train=train)
+            layer = res_block(features, self.dropout, last_init, self.dtype, name=name)
+            return layer(h, time, label, train)
 
         def attention(h: jax.Array, name: str) -> jax.Array:
-            return SelfAttention(self.num_heads, last_init, self.dtype, name=name)(h)
+            return self_attention(self.num_heads, last_init, self.dtype, name=name)(h)
 
         levels = list(enumerate(self.channel_mults))
         h = Conv(self.channels, dtype=self.dtype, name="stem")(x)

@@ -14,7 +14,12 @@ import jax.numpy as jnp
 # XLA's CPU backend sends convolutions and matrix products to YNNPACK by default, whose filter
 # gradient is three to five times slower than Eigen's; for reductions it is the faster of the two.
 # See https://github.com/jax-ml/jax/issues/37465.
-_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+# That backend also drops the barriers by which rematerialisation keeps what is computed again from
+# being computed at once, and no memory would be saved; programs without barriers stay the same.
+_CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
+    "xla_disable_hlo_passes": "cse_barrier_expander",
+}
 
 
 @functools.cache
@@ -57,5 +62,6 @@ def enable_cache() -> Path | None:
     except OSError:
         return None  # a home that cannot be written to costs the cache, not the run
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # The many small programs are kept, too: together they take a second to compile.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
