@@ -28,6 +28,8 @@ setup(
         "threadpoolctl>=3.1",
         "matplotlib>=3.8",
         "tensorboardX>=2.6.4",
+        "etils[epath]>=1.9",
+        "fsspec>=2024.2",
     ],
     extras_require={
         "test": ["pytest>=8.0", "ruff>=0.8", "safetensors>=0.4", "tokenizers>=0.20"],
@@ -36,7 +38,11 @@ setup(
         "captions": ["torch>=2.2", "transformers>=4.56"],  # captioners from Hugging Face
         # The tests that compare networks with PyTorch's and with diffusers and transformers.
         "parity": ["torch>=2.2", "diffusers>=0.30", "transformers>=4.56"],
+        "benchmark": ["torch>=2.2"],  # python -m ddb_jax.benchmark --peer
         "energy": ["codecarbon>=2.8"],  # measures electricity; without it the report estimates
+        # Work directories on Google's and Amazon's object stores.
+        "gcs": ["gcsfs>=2024.2"],
+        "s3": ["s3fs>=2024.2"],
         "tfds": ["tensorflow-datasets>=4.9.10"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],

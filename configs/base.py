@@ -23,6 +23,8 @@ def get_config(preset: str = "") -> ConfigDict:
     c.share_upstream = True
     c.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")
     c.num_devices = 0  # 0 uses all that are visible
+    # Devices that share one copy of a train state, each holding its part of the longer arrays.
+    c.fsdp = 1
 
     c.data = ConfigDict()
     c.data.name = ""  # see ddb_jax/data/datasets.py
@@ -50,6 +52,9 @@ def get_config(preset: str = "") -> ConfigDict:
     c.unet.trainable_time_table = False  # True is the code's: sinusoids as a trained table
     c.unet.zero_init_output = True  # False is the code's
     c.unet.dtype = "float32"  # of the computation, or "bfloat16"; parameters stay float32
+    # Rematerialisation: a block's inner values are computed again when its gradient is, instead of
+    # kept. A training step takes less memory and up to a third more time.
+    c.unet.remat = False
 
     c.diffusion = ConfigDict()
     c.diffusion.image_size = 64  # side in pixels of what it learns and draws
@@ -67,6 +72,9 @@ def get_config(preset: str = "") -> ConfigDict:
     c.diffusion.flip = False  # random horizontal flips
     c.diffusion.ema_decay = 0.9999  # 0 is the code's: no running average
     c.diffusion.batch_size = 32
+    # Parts of a batch that are computed one after the other, their gradients averaged: as many
+    # times less memory for the network's inner values. Only dropout differs from one part.
+    c.diffusion.accumulate = 1
     c.diffusion.num_steps = 100_000
     c.diffusion.optimizer = "adamw"
     c.diffusion.learning_rate = 2.5e-4
@@ -237,6 +245,7 @@ def classifier_section() -> ConfigDict:
     c.stem = "imagenet"  # or "cifar"
     c.norm = "batch"  # or "group"
     c.dtype = "float32"
+    c.remat = False  # as unet.remat; the mlp has none
     c.weights = ""  # .pth, .safetensors or .npz file with torchvision's names; "" is from scratch
     # "head" trains the last layer alone, the rest runs as in evaluation. "head_batch_stats" keeps
     # BatchNorm on the batch's statistics, as LfF's code does on CelebA.
@@ -250,6 +259,10 @@ def classifier_section() -> ConfigDict:
     c.random_resized_crop = 0.0  # least share of the area that a random crop has; 0 is off
     c.flip = True
     c.batch_size = 128
+    # As diffusion.accumulate. BatchNorm's statistics are those of a part, and its running averages
+    # take a step for every part. Where a method weighs examples by the losses of the batch, these
+    # are computed first, which takes a third more time.
+    c.accumulate = 1
     c.num_steps = 5_000
     c.optimizer = "adamw"  # or "sgd"
     c.learning_rate = 1e-4

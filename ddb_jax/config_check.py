@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from ddb_jax.data.datasets import ARRAYS, DATASETS, missing_settings
 from ddb_jax.debias.methods import method_entry
 from ddb_jax.field_values import CHOICES, LISTS, RANGES
+from ddb_jax.stages.device_check import indivisible_parts, unusable_bfloat16, unusable_remat
 from ddb_jax.stages.generated_check import batch_sections, unusable_generated
 from ddb_jax.stages.generator import build_sampler_table
 from ddb_jax.stages.method_check import unusable_settings
@@ -174,17 +175,28 @@ def check_config(config: ConfigDict) -> None:
         fields = ("network", "stem", "norm", "dtype")
         if all(section[field] in CHOICES[f"{name}.{field}"] for field in fields):
             problems += unusable_network(f"config.{name}", section, config.diffusion.image_size)
+    drawn = [] if problems else batch_sections(config)
+    problems += unusable_remat(config) + unusable_bfloat16(config, drawn, jax.devices()[0])
     if config.num_devices > jax.device_count():
         problems.append(
             f"config.num_devices is {config.num_devices}, but only {jax.device_count()}"
             f" {'device is' if jax.device_count() == 1 else 'devices are'} visible"
         )
     else:
-        sections = ["diffusion", "synthesis", "amplifier", "classifier"]
-        sections += [] if problems else batch_sections(config)
+        sections = ["diffusion", "synthesis", "amplifier", "classifier", *drawn]
         batch_sizes = {f"{name}.batch_size": _get(config, name).batch_size for name in sections}
         num_devices = max(config.num_devices, 0) or jax.device_count()
         problems += indivisible_batches(batch_sizes, num_devices)
+        problems += indivisible_parts(config, num_devices)
+        if config.fsdp > 0 and num_devices % config.fsdp:
+            problems.append(
+                f"config.fsdp is {config.fsdp}, which does not divide the {num_devices} devices"
+            )
+        if jax.process_count() > 1 and num_devices != jax.device_count():
+            problems.append(
+                f"config.num_devices is {config.num_devices}, and a run of several processes uses"
+                f" all their {jax.device_count()} devices: take 0"
+            )
     if problems:
         raise UserError("; ".join(problems) + ".")
 

@@ -81,11 +81,11 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: 0 < x < 1, "greater than 0 and less than 1"
     ),
     r"(data|search)\.seed": (lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32"),
-    r"(?!biased).*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
+    r"fsdp|(?!biased).*\.(num_steps|batch_size|width|channels|num_timesteps|num_res_blocks|num_heads"
     r"|images_per_class|shard_size|learning_rate|upweight|smoothing|tries|members|agreement|refits"
     r"|temperature|(auxiliary|biased|discoverer)_lr_scale|k|per_image|words_per_class|vocab_size"
     r"|text_width|text_layers|text_heads|autoencoder_blocks|latent_channels|unet_blocks|unet_heads"
-    r"|norm_num_groups|fine_tune_steps|copy_ratio|copy_neighbours)": (
+    r"|norm_num_groups|accumulate|fine_tune_steps|copy_ratio|copy_neighbours)": (
         lambda x: x > 0, "greater than 0"
     ),
     r"num_devices|afr\.gamma|.*\.(warmup_steps|weight_decay|grad_clip|log_every|checkpoint_every|evaluate_every|max_shift"

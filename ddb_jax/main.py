@@ -1,23 +1,31 @@
 """Command line: `python -m ddb_jax.main --config=configs/digits.py`.
 
 --config=FILE.py[:PRESET]  the run's settings; --config.FIELD=VALUE changes one of them
---workdir=FOLDER           where everything is written (runs/<config.name>)
+--workdir=FOLDER           where everything is written (runs/<config.name>); may be gs://BUCKET/NAME
 --stage=NAME               run only this stage, or only this task of --dry_run's list
 --dry_run                  print what is done and what would run
 --rerun                    do again what other settings made in this work directory
+
+One run of several processes, each started with the same command (docs/launch.md):
+--distributed              a TPU pod, Slurm or Open MPI says which processes there are
+--coordinator=HOST:PORT    where process 0 listens, with --num_processes=N and --process_id=I
+--join_timeout=SECONDS     how long to wait for the others (300)
 """
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+import jax
 from absl import logging as absl_logging
 
 from ddb_jax import config_check, pipeline
+from ddb_jax.training import processes
 from ddb_jax.training.compilation import enable_cache
 from ddb_jax.training.errors import Interrupted, UserError
+from ddb_jax.training.files import work_path
+from ddb_jax.training.host_memory import keep_freed_memory
 from ddb_jax.training.stop import stop_flag
 
 
@@ -30,10 +38,15 @@ def main(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True)
-    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--workdir", default="")
     parser.add_argument("--stage", default="")
     parser.add_argument("--dry_run", action="store_true")
     parser.add_argument("--rerun", action="store_true")
+    parser.add_argument("--distributed", action="store_true")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--process_id", type=int)
+    parser.add_argument("--join_timeout", type=int, default=300)
     given, rest = parser.parse_known_args(arguments)
     overrides = [argument for argument in rest if argument.startswith("--config.")]
     unknown = [argument for argument in rest if argument not in overrides]
@@ -43,37 +56,46 @@ def main(arguments: Sequence[str]) -> int:
     # Handlers of its own: libraries set up the root logger in ways of theirs.
     log = logging.getLogger("ddb_jax")
     log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
-    log.setLevel(logging.INFO)
     # orbax logs the tracebacks of what it also raises; what is raised is reported in one sentence.
     absl_logging.set_verbosity(absl_logging.FATAL)
     try:
+        process = (given.coordinator, given.num_processes, given.process_id)
+        if given.distributed or any(value is not None for value in process):
+            processes.join(*process, given.join_timeout)
+        # What every process would say alike is said by one.
+        log.setLevel(logging.INFO if jax.process_index() == 0 else logging.ERROR)
         config = config_check.load_config(given.config, overrides)
         config_check.check_config(config)
         with stop_flag() as stop:
             pipeline.run(
                 config,
-                given.workdir or Path("runs") / config.name,
+                work_path(given.workdir or f"runs/{config.name}"),
                 stop=stop,
                 only=given.stage,
                 dry_run=given.dry_run,
                 rerun=given.rerun,
             )
     except UserError as error:
+        processes.leave_if_another_is_gone(error)
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return processes.leave_alone(1)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"error: {reason}.", file=sys.stderr)
-        return 1
+        return processes.leave_alone(1)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code
     except KeyboardInterrupt:
         print("ended at once; what the last checkpoint holds is safe.", file=sys.stderr)
         return 130
+    except Exception as error:
+        processes.leave_if_another_is_gone(error)
+        raise
     return 0
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     enable_cache()
     sys.exit(main(sys.argv[1:]))

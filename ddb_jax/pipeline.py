@@ -1,8 +1,9 @@
 """Running the plan of a config: what is finished is skipped, what changed is named."""
 
+import contextlib
+import json
 import logging
 import platform
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,13 @@ from ddb_jax.stages import (
     train_reference,
     train_text_to_image,
 )
+from ddb_jax.stages.compiled_steps import memory_table
 from ddb_jax.stages.context import Context
 from ddb_jax.task_record import flatten, records
-from ddb_jax.training import work_directory
+from ddb_jax.training import processes, work_directory
 from ddb_jax.training.energy import EnergyMeter
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import read_json, write_json
+from ddb_jax.training.files import copy_file, read_json, write_json
 from ddb_jax.training.manifest import code_version, library_versions
 from ddb_jax.training.mesh import make_mesh
 from ddb_jax.training.progress import duration
@@ -163,9 +165,21 @@ def run(
         for task in tasks:
             print(f"{status[task.name]:11} {task.name}")
         if costs:
-            print(describe_costs(costs, make_mesh(config.num_devices)))
+            mesh = make_mesh(config.num_devices, config.fsdp)
+            print(describe_costs(costs, mesh))
+            trained = [(task.stage, task.options.get("method", "")) for task in ahead]
+            print(memory_table(config, trained, dataset, datasets["generator"], mesh))
         return
-    with work_directory.locked(workdir):
+    if jax.process_count() > 1:
+        if not processes.all_equal(json.dumps(expected, sort_keys=True)):
+            raise UserError(
+                "the processes of this run do not see the same: give all of them one config, the"
+                " same images, and a work directory that all of them read."
+            )
+        stop = processes.AgreedStop(stop)
+    # One process holds it for all.
+    hold = work_directory.locked if jax.process_index() == 0 else contextlib.nullcontext
+    with hold(workdir):
         if not rerun:
             _refuse_changed(workdir, config, tasks, expected)
         write_json(workdir / "config.json", config.to_dict())
@@ -174,7 +188,7 @@ def run(
         log.info(counts_table(dataset))
         for mismatch in count_mismatches(dataset):
             log.warning("warning: %s", mismatch)
-        mesh = make_mesh(config.num_devices)
+        mesh = make_mesh(config.num_devices, config.fsdp)
         if costs:
             log.info(describe_costs(costs, mesh))
         begin = time.perf_counter()
@@ -185,7 +199,7 @@ def run(
         if work_directory.is_done(report_folder, expected["report"]["fingerprint"]):
             for name in ("report.html", "results.csv", "scores.csv", "manifest.json"):
                 if (report_folder / name).exists():
-                    shutil.copyfile(report_folder / name, workdir / name)
+                    copy_file(report_folder / name, workdir / name)
             log.info("\n%s", (report_folder / "table.txt").read_text())
             log.info("report: %s", workdir / "report.html")
 
@@ -225,14 +239,16 @@ def _run_task(
     stop: StopFlag,
 ) -> None:
     folder, record = workdir / task.name, expected[task.name]
+    processes.barrier(f"begin {task.name}")
     work_directory.finish_rename(folder)
-    if work_directory.is_done(folder, record["fingerprint"]):
+    if processes.from_first(work_directory.is_done(folder, record["fingerprint"])):
         log.info("%s: done before", task.name)
         return
     for name in task.inputs.values():
         if not work_directory.is_done(workdir / name, expected[name]["fingerprint"]):
             raise UserError(f"{task.name} reads from {name}, which is not done; run that first.")
     partial = work_directory.open_stage(folder, record)
+    processes.barrier(f"open {task.name}")
     context = Context(
         config=config,
         dataset=datasets["classifier"],
@@ -250,6 +266,7 @@ def _run_task(
     with EnergyMeter(mesh.local_devices) as meter:
         result = STAGES[task.stage](context)
     seconds = time.perf_counter() - begin
+    processes.barrier(f"end {task.name}")
     work_directory.close_stage(
         folder,
         {

@@ -40,7 +40,7 @@ def records(
 # the data stands.
 INESSENTIAL = (
     "log_every", "checkpoint_every", "train_on", "compare", "root", "imagenet_a_root", "cache",
-    "num_threads", "max_broken",
+    "num_threads", "max_broken", "remat",
 )  # fmt: skip
 
 

@@ -3,57 +3,72 @@
 import contextlib
 import io
 import json
+import math
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits
+from configs import base, digits
+from ddb_jax.benchmark import __main__ as command
+from ddb_jax.benchmark import compiled, machine, measure, presets, table
 from ddb_jax.benchmark import training as training_program
 from ddb_jax.benchmark.__main__ import PROGRAMS, choose_programs, main
 from ddb_jax.benchmark.augmentation import augment_on_host
-from ddb_jax.benchmark.bench import Bench, in_turns
+from ddb_jax.benchmark.bench import Bench, Row, Turns, in_turns
 from ddb_jax.benchmark.training import measure_training, waiting_share
+from ddb_jax.benchmark.training_run import shares
 from ddb_jax.data.datasets import load_dataset
+from ddb_jax.stages.generator import build_unet, init_params
+from ddb_jax.stages.networks import build_classifier, init_variables
 from ddb_jax.training.mesh import make_mesh
 
 BATCH_SIZE = 16
-ARGUMENTS = [
-    "--config=configs/digits.py:smoke",
+TINY = [
     "--config.num_devices=1",
     "--config.classifier.image_size=8",
     "--config.classifier.network=mlp",
     f"--config.classifier.batch_size={BATCH_SIZE}",
-    "--rounds=2",
-    "--steps=2",
+    "--config.amplifier.network=mlp",
+    "--config.diffusion.image_size=8",
+    "--config.diffusion.batch_size=4",
+    "--config.unet.channel_mults=(1,)",
+    "--config.synthesis.batch_size=4",
+    "--config.text_to_image.num_steps=2",
+    "--config.text_to_image.batch_size=2",
+    "--config.text_to_image.dtype=float32",
+    "--config.train_text_to_image.unet_channels=(8,)",
+    "--config.train_text_to_image.autoencoder_channels=(8,8)",
+    "--config.train_text_to_image.text_width=8",
 ]
+ARGUMENTS = ["--config=configs/digits.py:smoke", *TINY, "--rounds=2", "--steps=2"]
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """What was printed, the conditions and rows written, {program: {(case, unit): values}}."""
+    """What was printed, the conditions and the rows written, {program: [row, ...]}."""
     path, printed = tmp_path_factory.mktemp("benchmark") / "b.json", io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert main([*ARGUMENTS, f"--json={path}"]) == 0
     written = json.loads(path.read_text())
-    rows = {
-        name: {(row["case"], row["unit"]): row["values"] for row in table}
-        for name, table in written["programs"].items()
-    }
-    return printed.getvalue(), written["conditions"], rows
+    return printed.getvalue(), written["conditions"], written["programs"]
 
 
 def test_all_programs_are_printed_and_written(measured):
-    printed, conditions, rows = measured
+    printed, conditions, programs = measured
     lines = printed.splitlines()
     titles = [line for line in lines if line in PROGRAMS]
-    assert titles == list(rows) == ["input_pipeline", "train_step", "training", "augmentation"]
-    for table in rows.values():
-        for (case, unit), values in table.items():
-            assert len(values) == 2 and np.all(np.isfinite(values))
-            assert any(line.strip().startswith(case) and line.endswith(unit) for line in lines)
-            assert unit == "%" or min(values) > 0
-    assert [case for case, _ in rows["input_pipeline"]] == [
+    assert titles == list(programs) == list(PROGRAMS)
+    for rows in programs.values():
+        for row in rows:
+            assert len(row["values"]) in (1, 2) and np.all(np.isfinite(row["values"]))
+            assert len(row["foreign"]) in (0, 2)
+            wanted = (row["case"], row["unit"])
+            assert any(x.strip().startswith(wanted[0]) and wanted[1] in x for x in lines)
+            assert row["unit"] in ("%", "s") or min(row["values"]) > 0
+    assert [row["case"] for row in programs["input_pipeline"]] == [
         f"from {where}, {threads} threads"
         for where in ("memory", "records")
         for threads in (0, 1, 2, 4)
@@ -62,14 +77,252 @@ def test_all_programs_are_printed_and_written(measured):
     assert conditions["arguments"][:-1] == ARGUMENTS
 
 
+def values_of(rows, case):
+    (found,) = [row["values"] for row in rows if row["case"] == case]
+    return found
+
+
 def test_the_figures_of_a_step_agree(measured):
-    rows = measured[2]
-    ready, rate = rows["train_step"].values()
-    fed, blocked, percent = rows["training"].values()
+    rows = measured[2]["classifier_train"]
+    seconds, rate, percent, product, speed, (operations,) = (
+        values_of(rows, case)
+        for case in (
+            "step", "rate", "share of the matrix product's", "of a matrix product",
+            "operations a second", "operations of a step, by the compiler",
+        )
+    )  # fmt: skip
+    # Three passes over three hidden layers of 8 and a head, but for the images' gradient; then some
+    # dozens of operations of AdamW on every parameter.
+    weights = 3 * 64 * 8 + 8 * 8 + 8 * 8 + 8 * 10
+    products = 2 * BATCH_SIZE * (3 * weights - 3 * 64 * 8)
+    assert products <= 1e9 * operations <= products + 60 * weights
     for i in range(2):
-        assert ready[i] * rate[i] == pytest.approx(BATCH_SIZE)
+        assert seconds[i] * rate[i] == pytest.approx(BATCH_SIZE)
+        assert speed[i] * seconds[i] == pytest.approx(operations)
+        assert percent[i] == pytest.approx(100 * speed[i] / product[i])
+    ready, fed, blocked, waiting = (
+        values_of(measured[2]["training"], case)
+        for case in (
+            "ready batch", "fed by the pipeline", "of it, host in next()",
+            "share of time waiting for data",
+        )
+    )  # fmt: skip
+    for i in range(2):
         assert blocked[i] < fed[i]
-        assert percent[i] == pytest.approx(100 * (fed[i] - ready[i]) / fed[i])
+        assert waiting[i] == pytest.approx(100 * (fed[i] - ready[i]) / fed[i])
+
+
+def test_every_sampler_is_timed_and_says_what_on(measured):
+    titles = list(dict.fromkeys(row["of"] for row in measured[2]["sampling"]))
+    starts = [title.split(":")[0] for title in titles]
+    assert starts == [
+        "one step of ddpm",
+        "ddpm, 1,000 evaluations, timed on 2",
+        "ddim, 4 evaluations, timed on 2",
+        "dpmpp_2m, 4 evaluations, timed on 2",
+    ]
+    rows = [row for row in measured[2]["sampling"] if row["of"] == titles[1]]
+    per_image, rate = values_of(rows, "image"), values_of(rows, "rate")
+    assert [a * b for a, b in zip(per_image, rate, strict=True)] == pytest.approx([1, 1])
+
+
+def test_time_of_a_part_is_scaled_to_the_whole():
+    program = SimpleNamespace(
+        images=4, evaluations=(2, 1000), loops=True, trains=False, title="t", dtype="float32"
+    )
+    found = compiled.Compiled(None, 3.0, 1.0, 7.0, 5.0, 2_000_000)
+    turns = Turns({"ours": [0.5, 1.0]}, {"ours": [1.0, 2.0]}, [0.0, 0.1])
+    rows = {row.case: row.values for row in measure.rows(program, found, turns, make_mesh(1))}
+    # Half a second for two of 1,000 evaluations of four images: 250 s for four images.
+    assert rows["image"] == [62.5, 125.0] and rows["rate"] == [0.016, 0.008]
+    assert rows["memory of the program"] == [2.0]
+    assert not any(case.startswith("operations") for case in rows)  # counted once for a loop
+
+
+def test_compiler_counts_operations_and_memory_as_by_hand():
+    a, b = jnp.ones((64, 32)), jnp.ones((32, 16))
+    before = jax.config.jax_compilation_cache_dir
+    product = compiled.compile_twice(jax.jit(lambda a, b: a @ b), (a, b))
+    assert jax.config.jax_compilation_cache_dir == before
+    assert product.flops == 2 * 64 * 32 * 16
+    assert product.memory >= 4 * (64 * 32 + 32 * 16 + 64 * 16)
+    assert product.cold > 0 and product.cached > 0
+    np.testing.assert_array_equal(product.call(a, b), 32)
+
+    x, kernel = jnp.ones((2, 8, 8, 5)), jnp.ones((3, 3, 5, 7))
+
+    def convolve(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    found = jax.jit(convolve).lower(x, kernel).compile()
+    assert compiled.count(found)[0] == 2 * (2 * 6 * 6 * 7) * (3 * 3 * 5)
+    donated = jax.jit(lambda a: a + 1, donate_argnums=0).lower(jnp.ones(1024)).compile()
+    assert compiled.memory(donated) == 4 * 1024
+
+
+def test_what_is_compiled_lies_in_the_cache_for_the_second_time():
+    hits = []
+    jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
+    compiled.compile_twice(jax.jit(lambda a: a * 3 + 1), (jnp.ones(3),))
+    assert hits.count("/jax/compilation_cache/cache_hits") == 1
+    assert hits.count("/jax/compilation_cache/cache_misses") == 1
+
+
+def test_ratios_are_of_each_round():
+    turns = Turns(
+        {"ours": [1.0, 3.0], "eager": [2.0, 2.0]},
+        {"ours": [4.0, 6.0], "eager": [4.0, 4.0]},
+        [0.0, 0.2],
+    )
+    step, by_clock, by_processor = measure.comparison("net", "eager", turns)
+    assert step.values == [2.0, 2.0]
+    assert by_clock.values == [0.5, 1.5] and by_clock.unit == "ratio"
+    assert by_processor.values == [1.0, 1.5]
+    assert by_clock.of == "net" and by_clock.busy  # a tenth in the median round
+
+
+def test_quartiles_and_marks_by_hand():
+    assert table.quartiles([5.0, 1.0, 4.0, 2.0, 3.0]) == (2.0, 3.0, 4.0)
+    assert table.quartiles([1.0, 2.0]) == (1.25, 1.5, 1.75)
+    quiet = Row("step", "s", [1.0, 2.0, 4.0], "net", [0.01, 0.3, 0.02])
+    busy = quiet._replace(foreign=[0.06, 0.3, 0.02])
+    head, first, second = table.lines([quiet, busy])
+    assert head == "  net"
+    assert first.split() == ["step", "2", "1.5", "3", "s"]
+    assert second.split() == ["step", "2", "1.5", "3", "s", "*"]
+    assert "more than 5%" in table.footnotes({"p": [busy]}, None)
+    assert table.footnotes({"p": [quiet]}, None).strip() == ""
+
+
+def test_share_of_other_processes_by_hand(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: [0, 1])
+    before = machine.Reading(wall=10.0, own=1.0, everyone=100.0)
+    # Ten seconds of two cores: 15 were used, 5 of them by this process.
+    after = machine.Reading(wall=20.0, own=6.0, everyone=115.0)
+    assert machine.foreign_share(before, after) == 0.5
+    assert machine.foreign_share(before, after._replace(everyone=None)) is None
+    assert machine.foreign_share(before, after._replace(everyone=104.0)) == 0.0
+
+
+def test_a_runs_time_is_divided_by_hand():
+    # Steps of 2 s, batches of 0.1 s; logging after every second step takes 1 s, saving after the
+    # fourth 3 s, and the last one until it is written 5 s.
+    clock, now = SimpleNamespace(asked=[], taking=[], taken=[]), 0.0
+    for step in range(6):
+        clock.asked.append(now)
+        now += {2: 1.0, 4: 3.0}.get(step, 0.0)
+        clock.taking.append(now)
+        now += 0.1
+        clock.taken.append(now)
+        now += 100.0 if step == 0 else 2.0  # it is compiled
+    clock.asked.append(now)
+    rows = {row.case: row.values[0] for row in shares(clock, now + 5, 2, 4, 10, 50)}
+    whole = 2.0 + 0.1 + 1.0 / 10 + 5.0 / 50
+    assert rows["a whole run: batch to the device, and step"] == pytest.approx(2.0)
+    assert rows["of one log line"] == pytest.approx(1.0)
+    assert rows["share of waiting for data"] == pytest.approx(100 * 0.1 / whole)
+    assert rows["share of logging"] == pytest.approx(100 * 0.1 / whole)
+    assert rows["share of saving checkpoints"] == pytest.approx(100 * 0.1 / whole)
+    assert rows["share of all that is not the step"] == pytest.approx(100 * 0.3 / whole)
+
+
+def unet_parameters(base_channels, mults, blocks, classes, attends, paper):
+    """Of the UNet, counted by hand; `attends` of its levels have attention after every block."""
+
+    def conv(i, o, k=3):
+        return k * k * i * o + o
+
+    def dense(i, o):
+        return i * o + o
+
+    def block(i, o):
+        condition = 2 * dense(4 * base_channels, o)
+        return (
+            2 * i + 2 * o + conv(i, o) + conv(o, o) + condition + (conv(i, o, 1) if i != o else 0)
+        )
+
+    def attention(c):
+        return 2 * c + 4 * dense(c, c)
+
+    mlp = dense(base_channels, 4 * base_channels) + dense(4 * base_channels, 4 * base_channels)
+    total = 2 * mlp + (classes + 1) * base_channels + (1000 * base_channels if paper else 0)
+    total += conv(3, base_channels)
+    skips, h = [base_channels], base_channels
+    for level, mult in enumerate(mults):
+        for _ in range(blocks):
+            total += block(h, base_channels * mult) + (
+                attention(base_channels * mult) if level in attends else 0
+            )
+            h = base_channels * mult
+            skips.append(h)
+        if level < len(mults) - 1:
+            total += conv(h, h) + (conv(h, h, 5) if paper else 0)
+            skips.append(h)
+    total += 2 * block(h, h) + attention(h)
+    for level, mult in reversed(list(enumerate(mults))):
+        for _ in range(blocks + 1):
+            total += block(h + skips.pop(), base_channels * mult)
+            h = base_channels * mult
+        if level:
+            total += conv(h, h) + (conv(h, h, 5) if paper else 0)
+    return total + 2 * h + conv(h, 3)
+
+
+def parameters(tree):
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected", "by_hand"),
+    [
+        ("cpu", 6_832_899, (64, (1, 2, 2), 2, 2, {1}, False)),
+        # The parameters of the paper's code, with its trained table of sinusoids.
+        ("paper", 47_763_587, (128, (1, 2, 2, 2), 2, 2, {0, 1, 2, 3}, True)),
+    ],
+)
+def test_parameters_of_the_presets_unets(preset, expected, by_hand):
+    size = presets.PRESETS[preset][0]
+    config = presets.sized(base.get_config(), size, set())
+    side = config.diffusion.image_size
+    unet = build_unet(config, size.num_classes)
+    params = jax.eval_shape(lambda: init_params(unet, jax.random.key(0), (side, side, 3)))
+    assert parameters(params) == expected == unet_parameters(*by_hand)
+
+
+def test_parameters_of_the_presets_resnets():
+    # torchvision's ResNet-18 and ResNet-50 without their heads.
+    backbones = {"resnet18": (11_176_512, 512), "resnet50": (23_508_032, 2048)}
+    for sizes in presets.PRESETS.values():
+        for size in sizes:
+            if "classifier.network" in size.fields:
+                config = presets.sized(base.get_config(), size, set()).classifier
+                model = build_classifier(config, size.num_classes)
+                tree = jax.eval_shape(
+                    lambda m=model, c=config: init_variables(m, jax.random.key(0), c.image_size)
+                )
+                backbone, width = backbones[config.network]
+                assert parameters(tree["params"]) == backbone + (width + 1) * size.num_classes
+    small = presets.PRESETS["cpu"][1]
+    assert small.num_classes == 10 and 11_176_512 + 513 * 10 == 11_181_642
+
+
+def test_a_preset_needs_no_data_set_and_gives_way_to_flags(monkeypatch, capsys):
+    size = presets.Size(("training", "input_pipeline"), {"classifier.image_size": 8}, 3, 8)
+    other = presets.Size(("diffusion_train",), {}, 3, 8)
+    monkeypatch.setattr(presets, "PRESETS", {"small": (other, size)})
+    monkeypatch.setattr(command, "NUM_IMAGES", 40)
+    flags = ["--preset=small", "--programs=input_pipeline", "--rounds=1"]
+    assert main([*flags, "--config.classifier.batch_size=7"]) == 0
+    printed = capsys.readouterr().out
+    assert "40 of noise, 64 px and 40 of noise, 8 px" in printed
+    assert printed.count("from memory, 0 threads") == 1
+
+    config = base.get_config()
+    config.classifier.image_size = 16
+    assert presets.sized(config, size, {"classifier.image_size"}).classifier.image_size == 16
+    assert presets.sized(config, size, set()).classifier.image_size == 8
 
 
 def test_waiting_share_by_hand():
@@ -94,14 +347,16 @@ def test_waits_are_told_and_the_first_is_not_among_them(monkeypatch):
     monkeypatch.setattr(training_program, "time", SimpleNamespace(perf_counter=lambda: now))
     monkeypatch.setattr(training_program, "train_batches", slow_batches)
     source = load_dataset(config.data, 8).train
-    bench = Bench(config.classifier, source, 10, make_mesh(1), rounds=2, steps=3)
-    assert measure_training(bench) == ([0.0, 0.0], [0.5, 0.5], [0.5, 0.5])
+    bench = Bench(config, source, 10, make_mesh(1), rounds=2, steps=3)
+    assert measure_training(bench)[0] == ([0.0, 0.0], [0.5, 0.5], [0.5, 0.5])
 
 
 def test_cases_take_turns():
     calls = []
     cases = {name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}
-    assert in_turns(cases, 3) == {"a": [1, 4, 5], "b": [2, 3, 6]}
+    turns = in_turns(cases, 3)
+    assert turns.values == {"a": [1, 4, 5], "b": [2, 3, 6]}
+    assert [len(values) for values in turns.cpu.values()] == [3, 3]
     assert "".join(calls) == "abbaab"
 
 
@@ -113,13 +368,23 @@ def test_programs_are_chosen_by_name():
     ("argument", "sentence"),
     [
         (
-            "--programs=training,trainstep",
-            "error: --programs has 'trainstep', the nearest of input_pipeline, train_step,"
-            " training, augmentation is 'train_step'.\n",
+            "--programs=training,classifiertrain",
+            "error: --programs has 'classifiertrain', the nearest of diffusion_train, sampling,"
+            " classifier_train, lff_train, scoring, text_to_image, input_pipeline, training,"
+            " augmentation is 'classifier_train'.\n",
         ),
         ("--rounds=0", "error: --rounds=0 must be at least 1.\n"),
         ("--steps=-1", "error: --steps=-1 must be at least 1.\n"),
         ("--json=none/b.json", "error: --json=none/b.json: there is no folder none.\n"),
+        (
+            "--preset=gpus",
+            "error: --preset has 'gpus', the nearest of cpu, paper, gpu is 'gpu'.\n",
+        ),
+        (
+            "--peer=eger",
+            "error: --peer has 'eger', the nearest of eager, channels_last, compile, bf16 is"
+            " 'eager'.\n",
+        ),
     ],
 )
 def test_bad_flags_are_refused(argument, sentence, capsys):

@@ -264,6 +264,7 @@ def test_retrieval_by_pretrained_features(context, monkeypatch, caplog):
     c = context.config
     c.classifier = {
         "network": "mlp", "width": 8, "stem": "cifar", "norm": "batch", "dtype": "float32",
+        "remat": False,
         "image_size": 4, "normalization": "symmetric", "weights": "",
     }  # fmt: skip
     reference_set(monkeypatch, [250, 10, 130], ("bright", "dark", "middling"))

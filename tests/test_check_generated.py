@@ -35,6 +35,7 @@ def section(side):
     return ConfigDict(
         {
             "network": "mlp", "width": 6, "stem": "cifar", "norm": "batch", "dtype": "float32",
+            "remat": False,
             "image_size": side, "normalization": "unit",
         }
     )  # fmt: skip

@@ -123,6 +123,7 @@ def context(tmp_path):
     config = ConfigDict()
     config.classifier = {
         "network": "mlp", "width": 4, "stem": "cifar", "norm": "batch", "dtype": "float32",
+        "remat": False,
         "image_size": 2, "num_steps": 100,
     }  # fmt: skip
     config.reference = {"num_steps": 7}

@@ -38,7 +38,7 @@ DOORS = {
     "matplotlib": ("reporting/",),
     "tensorboardX": ("training/metric_writer.py",),
     "tensorflow": (),
-    "torch": ("text_to_image/captioners.py",),
+    "torch": ("text_to_image/captioners.py", "benchmark/peer/"),
     "transformers": ("text_to_image/captioners.py",),
     "safetensors": ("text_to_image/published_params.py",),
     "codecarbon": ("training/codecarbon_tracker.py",),

@@ -43,9 +43,7 @@ def test_what_is_trained_where_only_heads_are(method, moving, tiny_config):
     entry, labels, features = METHODS[method], np.arange(4) % 2, np.eye(4, dtype=np.float32)
     joint = entry.make(tiny_config[entry.settings], TrainingSet(labels, 2, bias_features=features))
     models = {n: build_network(spec.kind, settings, 2, 4) for n, spec in joint.networks.items()}
-    optimizer, step = make_train_step(
-        settings, models, 4, method=joint, augment_key=jax.random.key(0)
-    )
+    optimizer, step = make_train_step(settings, models, 4, method=joint)
     parts = {n: init_variables(m, jax.random.key(i), 4) for i, (n, m) in enumerate(models.items())}
     variables = {
         kind: {name: part[kind] for name, part in parts.items() if kind in part}
@@ -54,7 +52,7 @@ def test_what_is_trained_where_only_heads_are(method, moving, tiny_config):
     state = train_state.create(variables, optimizer, method_state=joint.init_state())
     images = np.random.default_rng(0).integers(0, 256, (4, 4, 4, 3), dtype=np.uint8)
     batch = {"image": images, "label": labels, "index": np.arange(4), "bias_features": features}
-    after, _ = jax.jit(step)(state, jax.tree.map(jnp.asarray, batch))
+    after, _ = jax.jit(step)(state, jax.tree.map(jnp.asarray, batch), jax.random.key(0))
     found = set()
     for path, before in jax.tree.leaves_with_path(state.params):
         names = [key.key for key in path]

@@ -69,7 +69,6 @@ def train(method, first, **options):
         {name: Linear() for name in first},
         SIDE,
         method=method,
-        augment_key=jax.random.key(0),
     )
     params = {name: {"head": jax.tree.map(np.float32, head)} for name, head in first.items()}
     if len(first) == 1:
@@ -78,7 +77,7 @@ def train(method, first, **options):
     compiled, indices = jax.jit(step), []
     for batch in batches:
         indices.append(batch["index"])
-        state, _ = compiled(state, batch)
+        state, _ = compiled(state, batch, jax.random.key(0))
     params = {"main": state.params} if len(first) == 1 else state.params
     found = {name: jax.device_get(network["head"]) for name, network in params.items()}
     return found, jax.device_get(state.method_state), indices

@@ -1,47 +1,58 @@
 """How fast a config's programs run here: `python -m ddb_jax.benchmark --config=configs/bar.py`.
 
---config=FILE.py[:PRESET]  the run's settings; --config.FIELD=VALUE changes one of them
---programs=NAME,NAME       of input_pipeline, train_step, training, augmentation (all)
+--config=FILE.py[:PRESET]  the run's settings (configs/base.py); --config.FIELD=VALUE changes one
+--preset=NAME,NAME         of cpu, paper, gpu: networks of these sizes, without a data set
+--programs=NAME,NAME       of diffusion_train, sampling, classifier_train, lff_train, scoring,
+                           text_to_image, input_pipeline, training, augmentation (all)
 --rounds=N                 how often every figure is taken (5)
---steps=N                  training steps in one round (8)
+--steps=N                  training steps, or network evaluations, in one round (8)
+--peer[=MODE,MODE]         the same work in PyTorch beside it: eager, channels_last, compile, bf16
 --json=FILE                write there too, with the value of every round
 """
 
 import argparse
 import difflib
-import importlib.metadata
+import functools
 import logging
-import os
-import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from ddb_jax import config_check
+from ddb_jax.benchmark import machine, programs
 from ddb_jax.benchmark.augmentation import augmentation
 from ddb_jax.benchmark.bench import Bench, Row
 from ddb_jax.benchmark.input_pipeline import input_pipeline
-from ddb_jax.benchmark.training import train_step, training
+from ddb_jax.benchmark.measure import measure
+from ddb_jax.benchmark.peer.client import Peer, choose_modes
+from ddb_jax.benchmark.presets import Size, choose_sizes, sized
+from ddb_jax.benchmark.table import footnotes, heading, lines
+from ddb_jax.benchmark.text_to_image import text_to_image
+from ddb_jax.benchmark.training import training
 from ddb_jax.data.datasets import load_dataset
+from ddb_jax.data.source import ArraySource
 from ddb_jax.training.compilation import enable_cache
 from ddb_jax.training.errors import Interrupted, UserError
 from ddb_jax.training.files import write_json
+from ddb_jax.training.host_memory import keep_freed_memory
 from ddb_jax.training.mesh import make_mesh
 from ddb_jax.training.stop import stop_flag
 
+# Noise in the place of a preset's data set.
+NUM_IMAGES = 1024
+
 PROGRAMS: dict[str, Callable[[Bench], list[Row]]] = {
+    "diffusion_train": functools.partial(measure, programs.diffusion_train),
+    "sampling": functools.partial(measure, programs.sampling),
+    "classifier_train": functools.partial(measure, programs.classifier_train),
+    "lff_train": functools.partial(measure, programs.lff_train),
+    "scoring": functools.partial(measure, programs.scoring),
+    "text_to_image": functools.partial(measure, text_to_image),
     "input_pipeline": input_pipeline,
-    "train_step": train_step,
     "training": training,
     "augmentation": augmentation,
 }
-
-PACKAGES = ("jax", "jaxlib", "flax", "grain", "array-record", "numpy", "pillow")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,10 +63,12 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True)
+    parser.add_argument("--config", default="configs/base.py")
+    parser.add_argument("--preset", default="")
     parser.add_argument("--programs", default=",".join(PROGRAMS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--peer", nargs="?", const="eager")
     parser.add_argument("--json", type=Path)
     given, rest = parser.parse_known_args(arguments)
     overrides = [argument for argument in rest if argument.startswith("--config.")]
@@ -63,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)} (a field is --config.FIELD=VALUE)")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    peer = None
     try:
         names = choose_programs(given.programs)
         for flag in ("rounds", "steps"):
@@ -70,13 +84,22 @@ def main(arguments: Sequence[str]) -> int:
                 raise UserError(f"--{flag}={getattr(given, flag)} must be at least 1.")
         if given.json and not given.json.parent.is_dir():  # not found out after minutes
             raise UserError(f"--json={given.json}: there is no folder {given.json.parent}.")
+        sizes = choose_sizes(given.preset) if given.preset else []
+        modes = choose_modes(given.peer) if given.peer else []
         config = config_check.load_config(given.config, overrides)
-        config_check.check_config(config)
-        bench = _prepare(config, given.rounds, given.steps)
-        report = measure(bench, names, {"arguments": list(arguments), **_conditions(config, bench)})
+        if not sizes:
+            config_check.check_config(config)
+        peer = Peer(modes) if modes else None
+        make = functools.partial(Bench, rounds=given.rounds, steps=given.steps, peer=peer)
+        fields = {o.removeprefix("--config.").split("=")[0] for o in overrides}
+        if sizes:
+            benches = [(of_size(config, size, fields, make), size.programs) for size in sizes]
+        else:
+            benches = [(of_config(config, make), tuple(PROGRAMS))]
+        report = run(names, benches, list(arguments))
         if given.json:
             write_json(given.json, report)
-    except UserError as error:
+    except (UserError, ValueError) as error:  # a ValueError is of sizes that do not fit together
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -87,6 +110,9 @@ def main(arguments: Sequence[str]) -> int:
         return interrupted.exit_code
     except KeyboardInterrupt:
         return 130
+    finally:
+        if peer:
+            peer.close()
     return 0
 
 
@@ -106,25 +132,51 @@ def choose_programs(names: str) -> list[str]:
     return [name for name in PROGRAMS if name in given]
 
 
-def measure(bench: Bench, names: Sequence[str], conditions: dict[str, Any]) -> dict[str, Any]:
-    """Run the programs and print their tables; returns all of it, ready for JSON."""
+def run(
+    names: Sequence[str], benches: Sequence[tuple[Bench, Sequence[str]]], arguments: list[str]
+) -> dict[str, Any]:
+    """Run the programs and print their tables; returns all of it, ready for JSON.
+
+    Args:
+        names: Of programs.
+        benches: What they are given, and the programs that run with it.
+        arguments: Of the command line.
+    """
+    first = benches[0][0]
+    conditions = {
+        "arguments": arguments,
+        "images": " and ".join(
+            f"{len(bench.source):,} of {bench.config.data.name or 'noise'},"
+            f" {bench.source.image_shape[0]} px"
+            for bench, _ in benches
+        ),
+        **machine.describe(first.mesh),
+        "rounds": f"{first.rounds}, of {first.steps} steps",
+    }
     print("\n".join(f"{name}: {value}" for name, value in conditions.items()), flush=True)
-    print(f"\n{'':42}{'median':>10}{'lowest':>10}{'highest':>10}")
-    before, begin = _other_cpu_seconds(), time.perf_counter()
-    tables = {}
+    print(heading(), flush=True)
+    helpers = [first.peer.pid] if first.peer else []
+    before, tables = machine.read(helpers), {}
     for name in names:
-        rows = PROGRAMS[name](bench)
-        print("\n".join([name, *map(_line, rows)]), flush=True)
-        tables[name] = [row._asdict() for row in rows]
-    after, seconds = _other_cpu_seconds(), time.perf_counter() - begin
-    if before is not None and after is not None:
-        others = round((after - before) / seconds, 2)
-        print(f"\nmeanwhile other processes used {others} of {os.cpu_count()} cores.")
-        conditions = {**conditions, "cores_used_by_others": others}
-    return {"conditions": conditions, "programs": tables}
+        rows = []
+        for bench, programs_of in benches:
+            if name in programs_of:
+                found = PROGRAMS[name](bench)
+                print("\n".join([*([] if rows else [name]), *lines(found)]), flush=True)
+                rows += found
+        if rows:
+            tables[name] = rows
+    share = machine.foreign_share(before, machine.read(helpers))
+    if share is not None:
+        conditions["cores_used_by_others"] = round(share * len(machine.cores()), 2)
+    print(footnotes(tables, conditions.get("cores_used_by_others")), flush=True)
+    return {
+        "conditions": conditions,
+        "programs": {name: [row._asdict() for row in rows] for name, rows in tables.items()},
+    }
 
 
-def _prepare(config: Any, rounds: int, steps: int) -> Bench:
+def of_config(config: Any, make: Callable[..., Bench]) -> Bench:
     """Load what the programs need; images are decoded when first seen."""
     settings = config.classifier
     try:
@@ -132,54 +184,23 @@ def _prepare(config: Any, rounds: int, steps: int) -> Bench:
             dataset = load_dataset(config.data, settings.source_size or settings.image_size, stop)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from error
-    return Bench(
-        settings=settings,
-        source=dataset.train,
-        num_classes=len(dataset.class_names),
-        mesh=make_mesh(config.num_devices),
-        rounds=rounds,
-        steps=steps,
-    )
+    mesh = make_mesh(config.num_devices, config.fsdp)
+    return make(config, dataset.train, len(dataset.class_names), mesh)
 
 
-def _conditions(config: Any, bench: Bench) -> dict[str, Any]:
-    """What the figures were taken on and with, ready for JSON."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    device = bench.mesh.devices.flat[0]
-    return {
-        "images": f"{len(bench.source):,} of {config.data.name}, {bench.source.image_shape[0]} px",
-        "step": f"{bench.settings.network} in {bench.settings.dtype},"
-        f" {bench.settings.batch_size} images",
-        "device": f"{bench.mesh.size} x {device.device_kind} ({jax.default_backend()})",
-        "host": f"{os.cpu_count()} cores of {model[0] if model else platform.machine()}",
-        "load": f"{os.getloadavg()[0]:.2f} in the last minute",
-        "rounds": f"{bench.rounds}, of {bench.steps} training steps",
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-
-
-def _line(row: Row) -> str:
-    figures = (statistics.median(row.values), min(row.values), max(row.values))
-    return f"  {row.case:40}" + "".join(f"{_figure(x):>10}" for x in figures) + f"  {row.unit}"
-
-
-def _figure(x: float) -> str:
-    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
-
-
-def _other_cpu_seconds() -> float | None:
-    """Processor time of other processes since the machine's start; None where it is not told."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
-    ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK") - time.process_time()
+def of_size(config: Any, size: Size, given: set[str], make: Callable[..., Bench]) -> Bench:
+    """Noise in the place of images, at a preset's size."""
+    config = sized(config, size, given)
+    side = config.classifier.image_size
+    if "classifier.image_size" not in size.fields:
+        side = config.diffusion.image_size
+    bench = make(config, None, size.num_classes, make_mesh(config.num_devices, config.fsdp))
+    noise = bench.images(max(NUM_IMAGES, config.classifier.batch_size), side)
+    source = ArraySource(noise["image"], noise["label"], noise["label"])
+    return make(config, source, size.num_classes, bench.mesh)
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     enable_cache()
     sys.exit(main(sys.argv[1:]))

@@ -59,10 +59,13 @@ def augmentation(bench: Bench) -> list[Row]:
     for threads, pool in pools.items():
         case = f"by Pillow on the host, {threads} threads"
         cases[case] = functools.partial(rate, functools.partial(on_host, pool))
-    rates = in_turns(cases, bench.rounds)
+    turns = in_turns(cases, bench.rounds)
     for pool in pools.values():
         pool.shutdown()
-    return [Row(case, "images/s", values) for case, values in rates.items()]
+    return [
+        Row(case, "images/s", values, foreign=turns.foreign)
+        for case, values in turns.values.items()
+    ]
 
 
 def augment_on_host(

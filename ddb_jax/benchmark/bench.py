@@ -1,12 +1,16 @@
 """What the benchmark programs share: what they are given, what they give back, taking turns."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from ddb_jax.benchmark import machine
+from ddb_jax.benchmark.peer.client import Peer
 from ddb_jax.data.source import Source
 
 T = TypeVar("T")
@@ -16,14 +20,24 @@ class Row(NamedTuple):
     """One figure.
 
     Attributes:
-        case: What it is of.
+        case: What it is.
         unit: Such as "images/s".
-        values: One a round.
+        values: One a round, or one alone.
+        of: What network at what size it is of, where a program has several.
+        foreign: For each value the share of the cores that other processes used meanwhile; empty
+            where it is not known or does not matter.
     """
 
     case: str
     unit: str
     values: list[float]
+    of: str = ""
+    foreign: Sequence[float] = ()
+
+    @property
+    def busy(self) -> bool:
+        """Whether other processes took so much that the figure is of little worth."""
+        return bool(self.foreign) and statistics.median(self.foreign) > machine.BUSY
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, for functools.cache
@@ -31,26 +45,68 @@ class Bench:
     """What a program is given.
 
     Attributes:
-        settings: The classifier section of the config.
+        config: The resolved config.
         source: Training images at the classifier's size.
         num_classes: Number of classes.
         mesh: The devices.
         rounds: How often every figure is taken.
-        steps: Training steps in one round.
+        steps: Training steps, or network evaluations, in one round.
+        peer: PyTorch in a process of its own; None for no comparison.
     """
 
-    settings: ConfigDict
+    config: ConfigDict
     source: Source
     num_classes: int
     mesh: Mesh
     rounds: int
     steps: int
+    peer: Peer | None = None
+
+    @property
+    def settings(self) -> ConfigDict:
+        """The classifier section of the config."""
+        return self.config.classifier
+
+    def images(self, number: int, side: int) -> dict[str, np.ndarray]:
+        """Noise in the place of pictures, and labels: {"image": uint8 [N, S, S, 3], "label"}."""
+        rng = np.random.default_rng(0)
+        return {
+            "image": rng.integers(0, 256, (number, side, side, 3), np.uint8),
+            "label": rng.integers(0, self.num_classes, number, np.int32),
+        }
 
 
-def in_turns(cases: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """What every case gives in every round; in turns, so that a drift of the machine hits all."""
-    values: dict[str, list[T]] = {name: [] for name in cases}
+class Turns(NamedTuple, Generic[T]):
+    """What the cases gave.
+
+    Attributes:
+        values: By case, one a round.
+        cpu: By case, seconds of processor time of every turn.
+        foreign: Of every round the share of the cores that other processes used; empty where the
+            machine does not tell.
+    """
+
+    values: dict[str, list[T]]
+    cpu: dict[str, list[float]]
+    foreign: list[float]
+
+
+def in_turns(
+    cases: Mapping[str, Callable[[], T]], rounds: int, helpers: Sequence[int] = ()
+) -> Turns[T]:
+    """What every case gives in every round; in turns, so that a drift of the machine hits all.
+
+    `helpers` are numbers of processes whose processor time counts as this one's.
+    """
+    turns = Turns({name: [] for name in cases}, {name: [] for name in cases}, [])
     for number in range(rounds):
+        before = begin = machine.read(helpers)
         for name in list(cases)[:: 1 if number % 2 == 0 else -1]:
-            values[name].append(cases[name]())
-    return values
+            turns.values[name].append(cases[name]())
+            now = machine.read(helpers)
+            turns.cpu[name].append(now.own - before.own)
+            before = now
+        share = machine.foreign_share(begin, before)
+        if share is not None:
+            turns.foreign.append(share)
+    return turns

@@ -42,7 +42,7 @@ def input_pipeline(bench: Bench) -> list[Row]:
 
     with tempfile.TemporaryDirectory() as folder:
         sources = {"memory": memory, "records": _write_records(memory, Path(folder))}
-        rates = in_turns(
+        turns = in_turns(
             {
                 f"from {name}, {threads} threads": functools.partial(rate, source, threads)
                 for name, source in sources.items()
@@ -50,7 +50,10 @@ def input_pipeline(bench: Bench) -> list[Row]:
             },
             bench.rounds,
         )
-    return [Row(case, "images/s", values) for case, values in rates.items()]
+    return [
+        Row(case, "images/s", values, foreign=turns.foreign)
+        for case, values in turns.values.items()
+    ]
 
 
 def _write_records(source: ArraySource, folder: Path) -> RecordSource:

@@ -1,25 +1,27 @@
-"""Benchmark of the classifier's training step, with a ready batch and fed by the input pipeline."""
+"""Benchmark of a classifier's training: with a ready batch, fed by the pipeline, as a whole run."""
 
-import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from ddb_jax.benchmark.bench import Bench, Row, in_turns
+from ddb_jax.benchmark.training_run import training_run
 from ddb_jax.data.input_pipeline import Batch, train_batches
-from ddb_jax.debias.method import TrainingSet
+from ddb_jax.debias.method import JointMethod, TrainingSet
 from ddb_jax.debias.methods import METHODS
 from ddb_jax.stages.classifier_step import MAIN, make_train_step
-from ddb_jax.stages.networks import build_classifier, init_variables, input_size
+from ddb_jax.stages.networks import build_network, init_variables, input_size
 from ddb_jax.training import train_state
 from ddb_jax.training.compilation import jit
-from ddb_jax.training.mesh import replicated, shard_batch
+from ddb_jax.training.mesh import replicated, shard_batch, state_shardings
 from ddb_jax.training.rng import stream
 from ddb_jax.training.train_state import TrainState
 
 ENDLESS = 2**31 - 1
+AUGMENT_KEY = "benchmark/augment"
 
 
 class TrainingRounds(NamedTuple):
@@ -36,22 +38,17 @@ class TrainingRounds(NamedTuple):
     blocked: list[float]
 
 
-def train_step(bench: Bench) -> list[Row]:
-    """The step of plain training (ERM) with a batch that lies on the device."""
-    seconds = measure_training(bench).ready
-    rates = [bench.settings.batch_size / s for s in seconds]
-    return [Row("ready batch", "s/step", seconds), Row("ready batch", "images/s", rates)]
-
-
 def training(bench: Bench) -> list[Row]:
-    """The same step fed by the pipeline, taken in turns with the one above."""
-    ready, fed, blocked = measure_training(bench)
+    """Plain training (ERM): a step with a ready batch, fed by the pipeline, and in a whole run."""
+    (ready, fed, blocked), foreign = measure_training(bench)
     percent = [100 * share for share in waiting_share(ready, fed)]
-    return [
-        Row("fed by the pipeline", "s/step", fed),
-        Row("of it, host in next()", "s/step", blocked),
-        Row("share of time waiting for data", "%", percent),
+    rows = [
+        Row("ready batch", "s/step", ready, foreign=foreign),
+        Row("fed by the pipeline", "s/step", fed, foreign=foreign),
+        Row("of it, host in next()", "s/step", blocked, foreign=foreign),
+        Row("share of time waiting for data", "%", percent, foreign=foreign),
     ]
+    return rows + training_run(bench, *init_and_step(bench, "erm"), stream(0, AUGMENT_KEY))
 
 
 def waiting_share(ready: Iterable[float], fed: Iterable[float]) -> list[float]:
@@ -67,19 +64,19 @@ def waiting_share(ready: Iterable[float], fed: Iterable[float]) -> list[float]:
     return [1 - r / f for r, f in zip(ready, fed, strict=True)]
 
 
-@functools.cache
-def measure_training(bench: Bench) -> TrainingRounds:
-    """Both kinds of step, in turns; measured once for both programs."""
-    state, step = _make_training(bench)
+def measure_training(bench: Bench) -> tuple[TrainingRounds, list[float]]:
+    """Both kinds of step, in turns, and of every round the share that other processes took."""
+    state, step = make_training(bench, "erm")
+    key = jax.device_put(stream(0, AUGMENT_KEY), replicated(bench.mesh))
 
     def run(take: Callable[[], dict[str, jax.Array]]) -> float:
         nonlocal state
         # One step goes untimed, to start the threads; they have no time to fill their buffer for
         # steps that are timed, as they had if their batches waited for the other case's turn.
-        state, _ = jax.block_until_ready(step(state, take()))
+        state, _ = jax.block_until_ready(step(state, take(), key))
         begin = time.perf_counter()
         for _ in range(bench.steps):
-            state, _ = step(state, take())
+            state, _ = step(state, take(), key)
         jax.block_until_ready(state)
         return (time.perf_counter() - begin) / bench.steps
 
@@ -104,33 +101,53 @@ def measure_training(bench: Bench) -> TrainingRounds:
         return seconds, sum(waits[1:]) / bench.steps
 
     run(lambda: ready_batch)  # compiles
-    values = in_turns({"ready": ready, "fed": fed}, bench.rounds)
-    return TrainingRounds(
-        [seconds for seconds, _ in values["ready"]],
-        [seconds for seconds, _ in values["fed"]],
-        [blocked for _, blocked in values["fed"]],
+    turns = in_turns({"ready": ready, "fed": fed}, bench.rounds)
+    rounds = TrainingRounds(
+        [seconds for seconds, _ in turns.values["ready"]],
+        [seconds for seconds, _ in turns.values["fed"]],
+        [blocked for _, blocked in turns.values["fed"]],
     )
+    return rounds, turns.foreign
 
 
-def _make_training(bench: Bench) -> tuple[TrainState, Callable]:
-    """A fresh state, and the jitted step, which donates it."""
-    settings, size = bench.settings, input_size(bench.settings, bench.source)
-    model = build_classifier(settings, bench.num_classes)
-    method = METHODS["erm"].make(None, TrainingSet(bench.source.labels, bench.num_classes))
-    optimizer, step = make_train_step(
-        settings,
-        {MAIN: model},
-        size,
-        method=method,
-        augment_key=stream(0, "benchmark/augment"),
-    )
+def make_training(bench: Bench, name: str) -> tuple[TrainState, Callable]:
+    """A fresh state of a method's training, and its step, jitted; see `place`."""
+    return place(bench.mesh, *init_and_step(bench, name))
+
+
+def place(mesh: Mesh, init: Callable[[], TrainState], step: Callable) -> tuple[Any, Callable]:
+    """The state that `init` makes, and the step, jitted, which donates it; as `fit` places them."""
+    shardings = state_shardings(mesh, jax.eval_shape(init))
+    jitted = jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    return jax.jit(init, out_shardings=shardings)(), jitted
+
+
+def init_and_step(bench: Bench, name: str) -> tuple[Callable[[], TrainState], Callable]:
+    """What makes the first state of a method's training, and the step, not yet jitted."""
+    settings, k = bench.settings, bench.num_classes
+    size, entry = input_size(settings, bench.source), METHODS[name]
+    method_settings = bench.config[entry.settings] if entry.settings else None
+    method = entry.make(method_settings, TrainingSet(bench.source.labels, k))
+    joint = isinstance(method, JointMethod)
+    kinds = {n: spec.kind for n, spec in method.networks.items()} if joint else {MAIN: "classifier"}
+    models = {n: build_network(kind, settings, k, size) for n, kind in kinds.items()}
+    optimizer, step = make_train_step(settings, models, size, method=method)
 
     def init() -> TrainState:
-        variables = init_variables(model, stream(0, "benchmark/init"), size)
+        key = stream(0, "benchmark/init")
+        each = {
+            n: init_variables(model, jax.random.fold_in(key, i), size)
+            for i, (n, model) in enumerate(models.items())
+        }
+        variables = each[MAIN]
+        if joint:
+            variables = {
+                part: {n: values[part] for n, values in each.items() if part in values}
+                for part in ("params", "batch_stats")
+            }
         return train_state.create(variables, optimizer, method_state=method.init_state())
 
-    state = jax.jit(init, out_shardings=replicated(bench.mesh))()
-    return state, jit(step, donate_argnums=0)
+    return init, step
 
 
 def _batches(bench: Bench) -> Iterator[Batch]:

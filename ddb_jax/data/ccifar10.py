@@ -205,7 +205,7 @@ def _cached(
     content = io.BytesIO()
     np.savez(content, images=corrupted, labels=labels, bias=bias, positions=positions)
     cache_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, content.getvalue(), every_process=True)
     return corrupted
 
 

@@ -98,7 +98,7 @@ def file_digest(path: Path, kind: str) -> str:
 def keep_digest(target: Path) -> None:
     """Write `<target>.sha256`, in the form of sha256sum, for later downloads to be held to."""
     line = f"{file_digest(target, 'sha256')}  {target.name}\n"
-    write_atomically(_record_of(target), line)
+    write_atomically(_record_of(target), line, every_process=True)
 
 
 def _record_of(target: Path) -> Path:

@@ -156,7 +156,8 @@ def _write(shard: CachedShard, results: list[Decoded]) -> dict[str, str]:
         if not any(isinstance(error, OSError) for error in failed.values()):
             length = shard.file.stat().st_size
             sha256 = hashlib.sha256(pixels).hexdigest()
-            write_json(shard.verdict_file, {"bytes": length, "broken": broken, "sha256": sha256})
+            verdict = {"bytes": length, "broken": broken, "sha256": sha256}
+            write_json(shard.verdict_file, verdict, every_process=True)
     return broken
 
 

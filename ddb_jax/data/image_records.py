@@ -14,6 +14,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from ddb_jax.data.source import ArraySource, Example, Source
+from ddb_jax.training.files import local_copy
 
 HEADER = np.dtype([("label", "<i4"), ("index", "<i4")])
 RECORDS_PER_READ = 1024
@@ -70,7 +71,7 @@ class Shards:
     """
 
     def __init__(self, paths: Sequence[str | Path], image_shape: tuple[int, int, int]) -> None:
-        self.paths = [Path(path) for path in paths]
+        self.paths = [Path(path) if isinstance(path, str) else path for path in paths]
         self.image_shape = tuple(image_shape)
         self._readers = [_open(path) for path in self.paths]
         self.sizes = [reader.num_records() for reader in self._readers]
@@ -199,7 +200,9 @@ def in_memory(source: RecordSource) -> ArraySource:
 def _open(path: Path) -> ArrayRecordReader:
     if not path.exists():
         raise FileNotFoundError(f"there is no shard {path}.")
-    reader = ArrayRecordReader(str(path))
+    # A copy is read on after its name is gone, for as long as it is held open.
+    with local_copy(path) as local:
+        reader = ArrayRecordReader(str(local))
     if not reader.ok():  # opening does not raise, closing does
         try:
             reader.close()

@@ -140,7 +140,7 @@ def _judge(
             file.unlink(missing_ok=True)
             return ()
         if not file.exists() or file.read_bytes() != content:
-            write_atomically(file, content)
+            write_atomically(file, content, every_process=True)
     count = f"{len(broken):,} of {num_images:,} images of {name}"
     if len(broken) > max_broken:
         path, reason = next(iter(broken.items()))

@@ -4,6 +4,8 @@ Images are float32 [B, H, W, C] in [-1, 1]; t is int32 [B], 0..T-1. `prediction`
 output: "eps", or "v" = alpha eps - sigma x_start (arXiv 2202.00512, appendix D).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,63 @@ def min_snr_weight(
     return _at(weight, t, 1)
 
 
+class NoisedBatch(NamedTuple):
+    """What the network is given and what it should answer.
+
+    Attributes:
+        x_t: float32 [B, H, W, C], the noised images.
+        t: int32 [B].
+        label: int32 [B], the null label where it was dropped.
+        target: float32 [B, H, W, C], what the network should output.
+        weight: float32 [B], of each example's squared error.
+    """
+
+    x_t: jax.Array
+    t: jax.Array
+    label: jax.Array
+    target: jax.Array
+    weight: jax.Array
+
+
+def noise_batch(
+    schedule: NoiseSchedule,
+    key: jax.Array,
+    x_start: jax.Array,
+    labels: jax.Array,
+    *,
+    num_classes: int,
+    prediction: str = "eps",
+    label_dropout: float = 0.1,
+    label_dropout_unit: str = "example",
+    min_snr_gamma: float = 0.0,
+) -> NoisedBatch:
+    """Draw timesteps, noise and dropped labels; the arguments are those of `diffusion_loss`.
+
+    All of a batch at once, so that one that is computed in parts sees the same as one that is not.
+
+    Raises:
+      ValueError: unknown prediction type or dropout unit, or dropout outside [0, 1].
+    """
+    t_key, eps_key, drop_key = jax.random.split(key, 3)
+    t = jax.random.randint(t_key, labels.shape, 0, schedule.num_timesteps, jnp.int32)
+    eps = jax.random.normal(eps_key, x_start.shape, jnp.float32)
+    return NoisedBatch(
+        x_t=q_sample(schedule, x_start, t, eps),
+        t=t,
+        label=drop_labels(drop_key, labels, num_classes, label_dropout, label_dropout_unit),
+        target=training_target(schedule, x_start, t, eps, prediction),
+        weight=min_snr_weight(schedule, t, min_snr_gamma, prediction),
+    )
+
+
+def denoising_loss(apply_fn: ApplyFn, batch: NoisedBatch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The rest of `diffusion_loss`, once all random numbers are drawn."""
+    error = apply_fn(batch.x_t, batch.t, batch.label).astype(jnp.float32) - batch.target
+    mse = jnp.mean(error**2, axis=tuple(range(1, error.ndim)))
+    loss = jnp.mean(batch.weight * mse)
+    return loss, {"loss": loss, "mse": jnp.mean(mse)}
+
+
 def diffusion_loss(
     apply_fn: ApplyFn,
     schedule: NoiseSchedule,
@@ -114,13 +173,15 @@ def diffusion_loss(
     Raises:
       ValueError: unknown prediction type or dropout unit, or dropout outside [0, 1].
     """
-    t_key, eps_key, drop_key = jax.random.split(key, 3)
-    t = jax.random.randint(t_key, labels.shape, 0, schedule.num_timesteps, jnp.int32)
-    eps = jax.random.normal(eps_key, x_start.shape, jnp.float32)
-    labels = drop_labels(drop_key, labels, num_classes, label_dropout, label_dropout_unit)
-
-    output = apply_fn(q_sample(schedule, x_start, t, eps), t, labels).astype(jnp.float32)
-    error = output - training_target(schedule, x_start, t, eps, prediction)
-    mse = jnp.mean(error**2, axis=tuple(range(1, error.ndim)))
-    loss = jnp.mean(min_snr_weight(schedule, t, min_snr_gamma, prediction) * mse)
-    return loss, {"loss": loss, "mse": jnp.mean(mse)}
+    batch = noise_batch(
+        schedule,
+        key,
+        x_start,
+        labels,
+        num_classes=num_classes,
+        prediction=prediction,
+        label_dropout=label_dropout,
+        label_dropout_unit=label_dropout_unit,
+        min_snr_gamma=min_snr_gamma,
+    )
+    return denoising_loss(apply_fn, batch)

@@ -4,7 +4,6 @@ Writes `captions.csv`: image by image in the order of extraction, or, where a fi
 classes and not of images, all of them in its order.
 """
 
-import csv
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,8 @@ from ddb_jax.text_to_image.captioners import (
 )
 from ddb_jax.text_to_image.captions import read_captions
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import read_json, write_json
+from ddb_jax.training.files import read_json, read_rows, write_json
+from ddb_jax.training.processes import barrier
 from ddb_jax.training.progress import Progress
 from ddb_jax.training.rng import data_seed
 
@@ -41,8 +41,8 @@ Features = Callable[[np.ndarray], np.ndarray]
 def run(context: Context) -> dict[str, Any]:
     """Caption by `captions.source`."""
     source = context.config.captions.source
-    with (context.inputs["extract"] / "extracted.csv").open(encoding="utf-8", newline="") as file:
-        extracted = np.array([int(row["index"]) for row in csv.DictReader(file)], np.int64)
+    rows = read_rows(context.inputs["extract"] / "extracted.csv")
+    extracted = np.array([int(row["index"]) for row in rows], np.int64)
     try:
         if source == "csv":
             table = _from_file(context, extracted)
@@ -93,6 +93,7 @@ def _from_captioner(context: Context, extracted: np.ndarray, kind: _Kind) -> Cap
     """What a captioner says of every extracted image; a restart goes on where it was stopped."""
     train, so_far = context.dataset.train, context.folder / SO_FAR
     texts: list[list[str]] = read_json(so_far) if so_far.exists() else []
+    barrier("all have read the captions so far")
     caption = kind.make(context)
     progress = Progress(context.name, len(extracted), len(texts), unit="images")
     while len(texts) < len(extracted):

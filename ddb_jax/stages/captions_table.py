@@ -11,7 +11,7 @@ import numpy as np
 
 from ddb_jax.stages.context import Context
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import write_atomically
+from ddb_jax.training.files import read_rows, write_atomically
 
 log = logging.getLogger("ddb_jax")
 
@@ -41,8 +41,7 @@ def write_captions(folder: Path, table: CaptionTable) -> None:
 
 def read_caption_table(folder: Path) -> CaptionTable:
     """Read what `write_captions` wrote."""
-    with (folder / CAPTIONS).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(folder / CAPTIONS)
     return CaptionTable(
         np.array([int(row["label"]) for row in rows], np.int32),
         np.array([int(row["index"]) for row in rows], np.int32),

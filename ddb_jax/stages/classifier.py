@@ -32,6 +32,7 @@ from ddb_jax.training.compilation import jit
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.fit import Schedule, fit
 from ddb_jax.training.mesh import replicated, shard_batch
+from ddb_jax.training.processes import this_process
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.train_state import TrainState
 
@@ -89,16 +90,17 @@ def _map_batches(
 ) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, ...]]:
     """(weights, source) -> arrays over its images, compiled once; the last batch is padded."""
     compiled = jit(function, out_shardings=replicated(mesh))
+    batch_size = -(-EVAL_BATCH_SIZE // mesh.size) * mesh.size
 
     def over_source(weights: Mapping[str, Any], source: Source) -> tuple[np.ndarray, ...]:
         weights = {name: value for name, value in weights.items() if value}
         parts = []
-        for batch in eval_batches(source, -(-EVAL_BATCH_SIZE // mesh.size) * mesh.size):
-            mask = batch["mask"]
+        for batch in eval_batches(source, batch_size, **this_process()):
             fields = {name: batch[name] for name in ("image", "label")}
-            results = jax.device_get(compiled(weights, shard_batch(mesh, fields)))
-            parts.append([result[mask] for result in results])
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+            parts.append(jax.device_get(compiled(weights, shard_batch(mesh, fields))))
+        # The last batch was filled up.
+        columns = zip(*parts, strict=True)
+        return tuple(np.concatenate(column)[: len(source)] for column in columns)
 
     return over_source
 
@@ -145,12 +147,10 @@ def train_classifier(
         size,
         method=method,
         per_example_loss=per_example_loss,
-        augment_key=stream(context.seed, f"{context.name}/augment"),
     )
     num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
-    key = stream(context.seed, INIT)
 
-    def init(*pretrained: Any) -> TrainState:
+    def init(key: jax.Array, *pretrained: Any) -> TrainState:
         variables = {}
         for i, (name, model) in enumerate(models.items()):
             fresh = init_variables(model, jax.random.fold_in(key, i) if i else key, size)
@@ -190,13 +190,14 @@ def train_classifier(
 
     state = fit(
         init,
-        jit(train_step, donate_argnums=0),
+        train_step,
         lambda start: train_batches(
             source,
             batch_size=settings.batch_size,
             seed=data_seed(context.seed, "train_classifier"),
             start_step=start,
             num_steps=settings.num_steps,
+            **this_process(),
             columns=columns or {},
             groups=groups,
             repeats=None if joint else method.repeats,
@@ -212,7 +213,12 @@ def train_classifier(
         mesh=context.mesh,
         stop=context.stop,
         evaluate=evaluate if validation else None,
-        init_arguments=pretrained_variables(context, settings, num_outputs, size),
+        # Keys are arguments lest every seed be a program of its own, to be compiled anew.
+        init_arguments=(
+            stream(context.seed, INIT),
+            *pretrained_variables(context, settings, num_outputs, size),
+        ),
+        step_arguments=(stream(context.seed, f"{context.name}/augment"),),
     )
     kept = state.selected or network_weights(state.params, state.batch_stats, method)
     save_weights(
@@ -236,7 +242,7 @@ def pretrained_variables(
     if not settings.weights:
         return ()
     model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
-    fresh = jax.device_get(jax.jit(lambda: init_variables(model, key, size))())
+    fresh = jax.device_get(jax.jit(lambda key: init_variables(model, key, size))(key))
     try:
         variables, notes = load_pretrained(settings.network, fresh, Path(settings.weights))
     except (OSError, ValueError) as error:

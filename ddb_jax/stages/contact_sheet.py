@@ -1,10 +1,13 @@
 """Contact sheets: rows of small images with a name beside each row, as one PNG."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from ddb_jax.training.files import write_atomically
 
 
 def grid_image(rows: Sequence[np.ndarray], names: Sequence[str], side: int = 48) -> Image.Image:
@@ -29,4 +32,6 @@ def grid_image(rows: Sequence[np.ndarray], names: Sequence[str], side: int = 48)
 
 def save_grid(path: Path, rows: Sequence[np.ndarray], names: Sequence[str]) -> None:
     """Write `grid_image` as a PNG."""
-    grid_image(rows, names).save(path)
+    buffer = io.BytesIO()
+    grid_image(rows, names).save(buffer, format="png")
+    write_atomically(path, buffer.getvalue())

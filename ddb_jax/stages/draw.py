@@ -15,7 +15,7 @@ from ddb_jax.stages.drawing import draw_set
 from ddb_jax.stages.latent_diffusion import encode_texts, load_model
 from ddb_jax.stages.latent_sampling import make_sample, sample_side
 from ddb_jax.stages.number_of_images import images_per_class, labels_in_turn, ranks_in_class
-from ddb_jax.training.files import read_json
+from ddb_jax.training.files import local_copy, read_json
 from ddb_jax.training.rng import stream
 
 PROMPTS = "prompts.csv"
@@ -36,11 +36,12 @@ def run(context: Context) -> dict[str, Any]:
     write_rows(context.folder / PROMPTS, COLUMNS, rows)
 
     if settings.folder:
-        folder = name = settings.folder
+        name, model = settings.folder, load_model(settings.folder, settings.dtype)
     else:
         trained = context.inputs["train_text_to_image"]
-        folder, name = trained / "model", read_json(trained / "done.json")["fingerprint"]
-    model = load_model(folder, settings.dtype)
+        name = read_json(trained / "done.json")["fingerprint"]
+        with local_copy(trained / "model") as folder:
+            model = load_model(folder, settings.dtype)
     side = sample_side(model, settings.image_size)
     sample = make_sample(model, settings, context.mesh)
     texts = list(dict.fromkeys([*prompts, settings.negative_prompt]))

@@ -4,6 +4,7 @@ A set is a folder of shards with `manifest.json`, which names them, and for each
 says which of its images are finite: a network that overflows gives none that may be trained on.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,15 @@ from ddb_jax.data.image_records import load_records, write_shard
 from ddb_jax.data.source import ArraySource
 from ddb_jax.stages.context import Context
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import read_json, write_json
+from ddb_jax.training.files import (
+    agreed,
+    load_array,
+    read_json,
+    save_array,
+    write_json,
+    write_through,
+)
+from ddb_jax.training.processes import barrier
 from ddb_jax.training.progress import Progress
 
 log = logging.getLogger("ddb_jax")
@@ -66,10 +75,11 @@ def draw_set(
     # No larger than a shard, but for the devices' sake.
     devices = context.mesh.size
     batch_size = min(batch_size, -(-shard_size // devices) * devices)
+    whole = [agreed(path.exists) for path in paths]
     progress = Progress(context.name, total, unit="images")
     for shard, path in enumerate(paths):
         first, end = shard * shard_size, min((shard + 1) * shard_size, total)
-        if path.exists():
+        if whole[shard]:
             continue
         images, finite = [], []
         for begin in range(first, end, batch_size):
@@ -78,16 +88,23 @@ def draw_set(
             images.append(drawn[: end - begin])
             finite.append(is_finite[: end - begin])
             progress.update(min(begin + batch_size, end))
+        write = functools.partial(
+            write_shard,
+            images=np.concatenate(images),
+            labels=labels[first:end],
+            indices=np.arange(first, end),
+        )
         try:
-            np.save(_finite_path(path), np.concatenate(finite))
-            write_shard(path, np.concatenate(images), labels[first:end], np.arange(first, end))
+            save_array(_finite_path(path), np.concatenate(finite))
+            write_through(path, write)
         except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
             raise UserError(
                 f"the images could not be written to {path} ({error});"
                 " make room and run again: the files before it are whole."
             ) from error
     progress.close()
-    finite = np.concatenate([np.load(_finite_path(path)) for path in paths])
+    barrier("all images are written")
+    finite = np.concatenate([load_array(_finite_path(path)) for path in paths])
     if not finite.all():
         log.warning(
             "warning: %s: %s of %s images are not finite and are left out",
@@ -119,7 +136,7 @@ def load_drawn(folder: Path) -> tuple[ArraySource, np.ndarray]:
     paths = [folder / name for name in manifest["shards"]]
     try:
         source = load_records(paths, tuple(manifest["image_shape"]))
-        finite = np.concatenate([np.load(_finite_path(path)) for path in paths])
+        finite = np.concatenate([load_array(_finite_path(path)) for path in paths])
     except (OSError, ValueError) as error:
         raise UserError(f"{error}; remove {folder} to draw the images again.") from error
     return source, finite

@@ -18,8 +18,7 @@ from ddb_jax.models.unet import UNet
 from ddb_jax.stages.contact_sheet import save_grid
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import abstract_like, load_weights
-from ddb_jax.training.compilation import jit
-from ddb_jax.training.mesh import batch_sharding, replicated
+from ddb_jax.training.mesh import jit_over, replicated
 
 # From weights, traced by jit, to a network: (x_t, t int32 [B], labels int32 [B]) -> output.
 MakeModel = Callable[[Any], ApplyFn]
@@ -118,10 +117,7 @@ def make_sample(
         )
         return denormalize(x), jnp.isfinite(x).all(axis=(1, 2, 3))
 
-    split, whole = batch_sharding(mesh), replicated(mesh)
-    compiled = jit(sample_batch, in_shardings=(whole, whole, split, split), out_shardings=whole)
-
-    return lambda *arguments: jax.device_get(compiled(*arguments))
+    return jit_over(mesh, sample_batch, (False, False, True, True))
 
 
 def save_samples(context: Context, params: Any, key: jax.Array, per_class: int = 8) -> None:

@@ -14,14 +14,14 @@ from ddb_jax.evaluation.bias_detection import detection_metrics
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.scores_table import read_scores, write_scores
 from ddb_jax.stages.training_set import LOGITS
-from ddb_jax.training.files import write_json
+from ddb_jax.training.files import load_array, write_json
 from ddb_jax.training.rng import data_seed
 
 
 def run(context: Context) -> dict[str, Any]:
     """Split the training images; the environment of the higher loss is called conflicting."""
     train, first = context.dataset.train, context.inputs["train_reference"]
-    logits = np.load(first / LOGITS)
+    logits = load_array(first / LOGITS)
     seed = data_seed(context.seed, "infer_environments")
     share = eiil.infer_environments(context.config.eiil, logits, train.labels, seed)
     flagged = share > 0.5

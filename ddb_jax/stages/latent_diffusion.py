@@ -18,9 +18,8 @@ from ddb_jax.text_to_image.autoencoder import AutoencoderKL
 from ddb_jax.text_to_image.layout import read_layout
 from ddb_jax.text_to_image.published_params import load_params
 from ddb_jax.text_to_image.tokenizer import LENGTH, load_tokenizer
-from ddb_jax.training.compilation import jit
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.mesh import batch_sharding, replicated
+from ddb_jax.training.mesh import jit_over, put, replicated
 
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
 TEXTS_PER_DEVICE = 32  # encoded at a time
@@ -148,13 +147,12 @@ def encode_texts(model: LatentDiffusion, texts: Sequence[str], mesh: Mesh) -> np
     def encode(params: Any, tokens: jax.Array) -> jax.Array:
         return model.text_encoder.apply({"params": params}, tokens).astype(dtype)
 
-    split, whole = batch_sharding(mesh), replicated(mesh)
-    compiled = jit(encode, in_shardings=(whole, split), out_shardings=whole)
-    params = jax.device_put(model.params["text_encoder"], whole)
+    compiled = jit_over(mesh, encode, (False, True))
+    params = put(replicated(mesh), model.params["text_encoder"])
     batch_size = min(TEXTS_PER_DEVICE, -(-len(tokens) // mesh.size)) * mesh.size
     padded = np.pad(tokens, ((0, -len(tokens) % batch_size), (0, 0)), mode="edge")
     parts = [
-        jax.device_get(compiled(params, padded[first : first + batch_size]))
+        compiled(params, padded[first : first + batch_size])
         for first in range(0, len(padded), batch_size)
     ]
     return np.concatenate(parts)[: len(tokens)]

@@ -14,9 +14,8 @@ from ddb_jax.diffusion.guidance import guided
 from ddb_jax.diffusion.samplers import SamplerTable, make_table, sample
 from ddb_jax.stages.latent_diffusion import LatentDiffusion
 from ddb_jax.text_to_image.autoencoder import AutoencoderKL
-from ddb_jax.training.compilation import jit
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.mesh import batch_sharding, replicated
+from ddb_jax.training.mesh import jit_over, put, replicated
 
 
 def sample_side(model: LatentDiffusion, image_size: int) -> int:
@@ -129,17 +128,15 @@ def make_sample(
         )
         return denormalize(x), jnp.isfinite(x).all(axis=(1, 2, 3))
 
-    split, whole = batch_sharding(mesh), replicated(mesh)
-    shardings = (whole, whole, whole, split, split)
-    compiled = jit(draw, in_shardings=shardings, out_shardings=whole)
+    compiled = jit_over(mesh, draw, (False, False, False, True, True))
     # Of the autoencoder, the decoder alone takes memory.
     decoder = {name: model.params["vae"][name] for name in ("decoder", "post_quant_conv")}
-    params = jax.device_put({"unet": model.params["unet"], "vae": decoder}, whole)
+    params = put(replicated(mesh), {"unet": model.params["unet"], "vae": decoder})
 
     def call(
         key: jax.Array, numbers: np.ndarray, contexts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         positions = np.arange(len(numbers), dtype=np.int32)
-        return jax.device_get(compiled(params, key, contexts, numbers, positions))
+        return compiled(params, key, contexts, numbers, positions)
 
     return call

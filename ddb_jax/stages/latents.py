@@ -8,8 +8,7 @@ from jax.sharding import Mesh
 
 from ddb_jax.data.preprocessing import normalize
 from ddb_jax.text_to_image.autoencoder import AutoencoderKL
-from ddb_jax.training.compilation import jit
-from ddb_jax.training.mesh import batch_sharding, replicated
+from ddb_jax.training.mesh import jit_over, put, replicated
 
 
 def encode_images(
@@ -32,12 +31,11 @@ def encode_images(
         mean, _ = vae.apply({"params": params}, normalize(images), method=AutoencoderKL.encode)
         return mean
 
-    split, whole = batch_sharding(mesh), replicated(mesh)
-    compiled = jit(encode, in_shardings=(whole, split), out_shardings=whole)
-    params = jax.device_put(params, whole)
+    compiled = jit_over(mesh, encode, (False, True))
+    params = put(replicated(mesh), params)
     parts = []
     for first in range(0, len(images), batch_size):
         part = images[first : first + batch_size]
         padding = [(0, batch_size - len(part)), (0, 0), (0, 0), (0, 0)]
-        parts.append(jax.device_get(compiled(params, np.pad(part, padding)))[: len(part)])
+        parts.append(compiled(params, np.pad(part, padding))[: len(part)])
     return np.concatenate(parts)

@@ -18,16 +18,24 @@ def unusable_settings(config: ConfigDict) -> list[str]:
     Args:
         config: Its methods and selection rules are known ones.
     """
-    problems = []
+    problems, whole = [], []
     for name in config.methods:
         try:
-            _make(config, name)
+            if isinstance(example_method(config, name), JointMethod):
+                whole.append(name)
         except ValueError as error:
             problems.append(f"config.{method_entry(name).settings}: {str(error).rstrip('.')}")
     if "rebias" in config.methods and config.classifier.batch_size < MIN_BATCH:
         problems.append(
             f"config.classifier.batch_size is {config.classifier.batch_size}, and rebias needs"
             f" batches of at least {MIN_BATCH}"
+        )
+    if config.classifier.accumulate > 1 and whole:
+        problems.append(
+            f"config.classifier.accumulate is {config.classifier.accumulate}, and"
+            f" {', '.join(whole)} {'need' if len(whole) > 1 else 'needs'} the whole batch at once,"
+            " whose images or networks it compares: take 1, or leave out"
+            f" {'them' if len(whole) > 1 else 'it'}"
         )
     c_grid = config.dfr.c_grid
     if not c_grid or not all(c > 0 and math.isfinite(c) for c in c_grid):
@@ -49,14 +57,18 @@ def unusable_settings(config: ConfigDict) -> list[str]:
 
 def classifiers_in_step(config: ConfigDict, name: str) -> int:
     """How many passes of a classifier a training step of the method takes for one image."""
-    method = _make(config, name)
+    return passes_of(example_method(config, name))
+
+
+def passes_of(method: Any) -> int:
+    """The same of a method that is made."""
     if not isinstance(method, JointMethod):
         return 1
     kinds = [spec.kind for spec in method.networks.values()]
     return method.views * sum(len(KINDS[kind].classifiers) for kind in kinds)
 
 
-def _make(config: ConfigDict, name: str) -> Any:
+def example_method(config: ConfigDict, name: str) -> Any:
     """The method for a training set of two images, with all that it may ask for."""
     settings, numbers = method_entry(name).settings, np.arange(2)
     training_set = TrainingSet(

@@ -4,7 +4,6 @@ What config.json files say is the diffusers and transformers libraries' own voca
 they load the folder as they load a published one.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ddb_jax.text_to_image.published_config import check_sides
 from ddb_jax.text_to_image.published_params import save_params
 from ddb_jax.text_to_image.tokenizer import LENGTH
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import write_json
+from ddb_jax.training.files import copy_tree, make_folder, write_json
 
 CLASS_NAMES = {
     "scheduler": ("diffusers", "DDIMScheduler"),
@@ -148,13 +147,13 @@ def write_part(folder: Path, part: str, config: Mapping[str, Any], params: Any) 
         UserError: The disk is full.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_json(folder / "config.json", dict(config))
         save_params(folder / f"{STEMS[part]}.safetensors", params)
     except OSError as error:
         raise UserError(
-            f"the weights could not be written to {folder} ({error.strerror}); make room and run"
-            " again."
+            f"the weights could not be written to {folder} ({error.strerror or error});"
+            " make room and run again."
         ) from error
 
 
@@ -178,8 +177,8 @@ def write_model(
     """
     for part in STEMS:
         write_part(folder / part, part, configs[part], params[part])
-    (folder / "scheduler").mkdir(exist_ok=True)
+    make_folder(folder / "scheduler")
     write_json(folder / "scheduler" / "scheduler_config.json", dict(configs["scheduler"]))
     if tokenizer != folder / "tokenizer":
-        shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
+        copy_tree(tokenizer, folder / "tokenizer")
     write_json(folder / "model_index.json", dict(configs["model_index"]) | NO_CHECKER)

@@ -39,6 +39,7 @@ def build_classifier(settings: ConfigDict, num_outputs: int) -> Any:
         stem=settings.stem,
         norm=settings.norm,
         dtype=settings.dtype,
+        remat=settings.remat,
     )
 
 

@@ -1,7 +1,6 @@
 """Stage: one self-contained page, `report.html`, with the tables it shows beside it as files."""
 
 import io
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from ddb_jax.stages.report_looks import looks_section
 from ddb_jax.stages.report_provenance import manifest, provenance
 from ddb_jax.stages.report_search import search_section
 from ddb_jax.stages.scores_table import read_scores, select_split
-from ddb_jax.training.files import read_json, write_atomically, write_json
+from ddb_jax.training.files import copy_file, read_json, write_atomically, write_json
 from ddb_jax.training.metric_writer import read_metrics
 
 IMAGES_PER_ROW = 10
@@ -69,7 +68,7 @@ def run(context: Context) -> dict[str, Any]:
     write_atomically(context.folder / "results.csv", results_csv(rows))
     write_json(context.folder / "manifest.json", manifest(context))
     if scores:
-        shutil.copyfile(scores / "scores.csv", context.folder / "scores.csv")
+        copy_file(scores / "scores.csv", context.folder / "scores.csv")
     note = "(percent of the test split; mean +- deviation over seeds)\n"
     write_atomically(context.folder / "table.txt", f"{text_table(methods, metrics)}\n{note}")
     return {"rows": len(rows)}

@@ -1,7 +1,6 @@
 """Who finds the bias-conflicting training images, and how well, for the report."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddb_jax.debias.methods import method_title
@@ -52,7 +51,7 @@ def _found(context: Context) -> Iterator[tuple[str, str, int, str, dict[str, Any
     """(name, title, seed, selection, figures) of every finder of every seed."""
     for task, folder in context.inputs.items():
         seed, stage, *variant = task.split("/")
-        path = Path(folder) / "detection.json"
+        path = folder / "detection.json"
         if stage not in FINDERS or not path.is_file():
             continue
         figures, last = read_json(path), variant[0] if variant else ""

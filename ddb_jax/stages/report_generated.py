@@ -1,7 +1,6 @@
 """Images that were generated against the bias, and what became of them, for the report."""
 
 import base64
-import csv
 import html
 import io
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from ddb_jax.stages.context import Context
 from ddb_jax.stages.drawing import MANIFEST
 from ddb_jax.stages.number_of_images import ranks_in_class
 from ddb_jax.stages.report_findings import folders_of
-from ddb_jax.training.files import read_json
+from ddb_jax.training.files import read_json, read_rows
 
 ROWS = 8  # of the sheet of source, captions and images
 IMAGES_PER_ROW = 6
@@ -138,7 +137,7 @@ def _cells(counts: dict[str, int]) -> list[str]:
 
 def _text_filter(context: Context, folder: Path) -> list[str]:
     """What DiffuBias' text filter kept and dropped."""
-    rows, words = _read_csv(folder / "filter.csv"), _read_csv(folder / "words.csv")
+    rows, words = read_rows(folder / "filter.csv"), read_rows(folder / "words.csv")
     names = context.dataset.class_names
     kept = np.array([row["kept"] == "1" for row in rows])
     labels = np.array([int(row["label"]) for row in rows])
@@ -167,10 +166,10 @@ def _captioned(context: Context, title: str, drawn: Path, checked: Path) -> list
     manifest = read_json(drawn / MANIFEST)
     paths = [drawn / name for name in manifest["shards"]]
     images = open_records(paths, tuple(manifest["image_shape"]))
-    kept = {int(row["drawn"]) for row in _read_csv(checked / "kept.csv")}
+    kept = {int(row["drawn"]) for row in read_rows(checked / "kept.csv")}
     dataset = context.dataset
     rows = []
-    for source in _sources(_read_csv(drawn / "prompts.csv")):
+    for source in _sources(read_rows(drawn / "prompts.csv")):
         found = images.gather(np.array(source.numbers))["image"]
         rows.append(
             [
@@ -244,8 +243,3 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))

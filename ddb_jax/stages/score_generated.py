@@ -5,7 +5,6 @@ It sees them as they were drawn, at the generator's size. Writes `scores.csv` wi
 drawn set. The threshold of the pseudo-groups is that of the real images.
 """
 
-import csv
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,13 @@ from ddb_jax.stages.context import Context
 from ddb_jax.stages.drawing import load_drawn
 from ddb_jax.stages.scores_table import write_scores
 from ddb_jax.stages.scoring import rank_in_class
-from ddb_jax.training.files import read_json
+from ddb_jax.training.files import read_json, read_rows
 
 
 def run(context: Context) -> dict[str, Any]:
     """Score at the generator's size."""
-    path = context.inputs["check_generated"] / "kept.csv"
-    with path.open(newline="") as file:
-        kept = np.array([int(row["drawn"]) for row in csv.DictReader(file)])
+    rows = read_rows(context.inputs["check_generated"] / "kept.csv")
+    kept = np.array([int(row["drawn"]) for row in rows])
     drawn, _ = load_drawn(context.inputs["drawn"])
     size, labels = context.generator_dataset.train.image_shape[0], drawn.labels[kept]
     unknown = np.full(len(kept), -1, np.int32)

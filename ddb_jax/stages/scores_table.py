@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import write_atomically
+from ddb_jax.training.files import read_rows, write_atomically
 
 # index: position in its split; probability and loss: of the image's own label under the amplifier;
 # rank_in_class: 1 is the highest loss of the class; error_set: the amplifier misclassifies it;
@@ -53,8 +53,7 @@ def read_scores(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: A column is missing.
     """
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     missing = [name for name in COLUMNS if rows and name not in rows[0]]
     if missing:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}.")

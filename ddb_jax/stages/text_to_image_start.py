@@ -17,6 +17,8 @@ from ddb_jax.text_to_image.published_config import check_sides
 from ddb_jax.text_to_image.published_params import load_params
 from ddb_jax.text_to_image.tokenizer import LENGTH, load_tokenizer, train_tokenizer
 from ddb_jax.training.errors import UserError
+from ddb_jax.training.files import local_copy
+from ddb_jax.training.processes import barrier
 
 
 class Start(NamedTuple):
@@ -62,16 +64,20 @@ def from_scratch(context: Context, texts: Sequence[str], tokenizer: Path) -> Sta
     vae = autoencoder.from_config(configs["vae"])
     images = jax.ShapeDtypeStruct((1, sizes.image_size, sizes.image_size, 3), jnp.float32)
     abstract = jax.eval_shape(vae.init, jax.random.key(0), images)["params"]
+    barrier("the tokenizer is written")
+    with local_copy(vae_folder) as vae_files, local_copy(tokenizer) as tokenizer_files:
+        vae_params = load_params(vae_files, abstract)
+        tokenize = load_tokenizer(tokenizer_files)
     model = LatentDiffusion(
         clip_text.from_config(configs["text_encoder"]),
         unet_condition.from_config(configs["unet"]),
         vae,
-        {"vae": load_params(vae_folder, abstract)},
+        {"vae": vae_params},
         published_schedule(
             sizes.beta_schedule, sizes.num_timesteps, sizes.beta_start, sizes.beta_end
         ),
         sizes.prediction,
-        load_tokenizer(tokenizer),
+        tokenize,
     )
     return Start(model, configs, tokenizer, ("text_encoder", "unet"))
 

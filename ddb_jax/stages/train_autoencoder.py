@@ -23,7 +23,9 @@ from ddb_jax.text_to_image.autoencoder import AutoencoderKL, from_config
 from ddb_jax.training import train_state
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.fit import Schedule, fit
+from ddb_jax.training.mesh import fetch
 from ddb_jax.training.optimizer import make_optimizer
+from ddb_jax.training.processes import this_process
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.train_state import TrainState
 
@@ -63,15 +65,13 @@ def run(context: Context) -> dict[str, Any]:
     images = load_captioned(context.config, sizes.image_size).images
     vae = from_config(autoencoder_config(sizes))
     optimizer = make_optimizer(settings)
-    noise_key = stream(context.seed, "train_autoencoder/noise")
 
-    def init() -> TrainState:
-        key = stream(context.seed, "train_autoencoder/init")
+    def init(key: jax.Array) -> TrainState:
         params = vae.init(key, jnp.zeros((1, *images.shape[1:]), jnp.float32))["params"]
         return train_state.create({"params": params}, optimizer)
 
     def train_step(
-        state: TrainState, batch: dict[str, jax.Array]
+        state: TrainState, batch: dict[str, jax.Array], noise_key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key, x = jax.random.fold_in(noise_key, state.step), normalize(batch["image"])
         (_, metrics), gradients = jax.value_and_grad(
@@ -83,21 +83,24 @@ def run(context: Context) -> dict[str, Any]:
     unknown = np.full(len(images), -1, np.int32)
     state = fit(
         init,
-        jit(train_step, donate_argnums=0),
+        train_step,
         lambda start: train_batches(
             ArraySource(images, unknown, unknown),
             batch_size=settings.batch_size,
             seed=data_seed(context.seed, "train_autoencoder"),
             start_step=start,
             num_steps=settings.num_steps,
+            **this_process(),
         ),
         Schedule(settings.num_steps, settings.log_every, settings.checkpoint_every),
         title=context.name,
         folder=context.folder,
         mesh=context.mesh,
         stop=context.stop,
+        init_arguments=(stream(context.seed, "train_autoencoder/init"),),
+        step_arguments=(stream(context.seed, "train_autoencoder/noise"),),
     )
-    params = jax.device_get(state.params)
+    params = fetch(context.mesh, state.params)
     latents = encode_images(vae, params, images, settings.batch_size, context.mesh)
     scaling_factor = 1.0 / max(float(np.std(latents, dtype=np.float64)), 1e-6)
     config = autoencoder_config(sizes, scaling_factor)

@@ -16,9 +16,9 @@ from ddb_jax.stages.generator import load_params, save_samples
 from ddb_jax.stages.training_set import groups_for
 from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import save_weights
-from ddb_jax.training.compilation import jit
 from ddb_jax.training.errors import UserError
 from ddb_jax.training.fit import Schedule, fit
+from ddb_jax.training.processes import this_process
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.train_state import TrainState
 
@@ -35,22 +35,21 @@ def run(context: Context) -> dict[str, Any]:
         )
     config = _fine_tuning(context.config)
     settings = config.diffusion
-    optimizer, train_step = make_train_step(
-        config, context.num_classes, stream(context.seed, "train_balanced_diffusion/noise")
-    )
+    optimizer, train_step = make_train_step(config, context.num_classes)
 
     def init(params: Any) -> TrainState:
         return train_state.create({"params": params}, optimizer, ema=settings.ema_decay > 0)
 
     state = fit(
         init,
-        jit(train_step, donate_argnums=0),
+        train_step,
         lambda start: train_batches(
             source,
             batch_size=settings.batch_size,
             seed=data_seed(context.seed, "train_balanced_diffusion"),
             start_step=start,
             num_steps=settings.num_steps,
+            **this_process(),
             groups=groups.ids,
         ),
         Schedule(settings.num_steps, settings.log_every, settings.checkpoint_every),
@@ -59,6 +58,7 @@ def run(context: Context) -> dict[str, Any]:
         mesh=context.mesh,
         stop=context.stop,
         init_arguments=(load_params(context, context.inputs["train_diffusion"]),),
+        step_arguments=(stream(context.seed, "train_balanced_diffusion/noise"),),
     )
     params = state.ema_params or state.params
     save_weights(context.folder / "weights", {"params": params})

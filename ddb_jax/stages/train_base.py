@@ -6,8 +6,6 @@ the images that were left out.
 
 from typing import Any
 
-import numpy as np
-
 from ddb_jax.data.source import Subset, stratified_split
 from ddb_jax.debias.method import plain
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
@@ -15,7 +13,7 @@ from ddb_jax.stages.classifier import train_classifier
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.training_set import HELD_OUT, groups_for, selection_rule
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import write_json
+from ddb_jax.training.files import save_array, write_json
 from ddb_jax.training.rng import data_seed
 
 
@@ -27,7 +25,7 @@ def run(context: Context) -> dict[str, Any]:
         kept, held_out = stratified_split(train.labels, share, seed)
     except ValueError as error:
         raise UserError(f"config.afr.held_out_share: {error}.") from error
-    np.save(context.folder / HELD_OUT, held_out)
+    save_array(context.folder / HELD_OUT, held_out)
     selection = selection_rule(context.config, "erm")
     rule = SELECTION_RULES[selection]
     validation = context.dataset.test if rule.reads_test else context.dataset.validation

@@ -13,6 +13,7 @@ from ddb_jax.stages.classifier import load_network, make_outputs, train_classifi
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.networks import build_network, input_size
 from ddb_jax.stages.training_set import FEATURES
+from ddb_jax.training.files import save_array
 
 KIND = "small_receptive_field"
 
@@ -31,5 +32,5 @@ def run(context: Context) -> dict[str, Any]:
     model = build_network(KIND, settings, context.num_classes, size)
     weights = load_network(context, model, context.folder, size)
     logits, features = make_outputs(model, settings, size, context.mesh)(weights, train)
-    np.save(context.folder / FEATURES, features)
+    save_array(context.folder / FEATURES, features)
     return {"train_accuracy": float(np.mean(logits.argmax(axis=1) == train.labels))}

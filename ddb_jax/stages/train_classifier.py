@@ -9,7 +9,6 @@ bias, `detection.json`.
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from ddb_jax.debias.method import JointMethod, Method
@@ -30,6 +29,7 @@ from ddb_jax.stages.training_set import (
     training_source,
 )
 from ddb_jax.training.files import write_json
+from ddb_jax.training.mesh import jit_over
 from ddb_jax.training.train_state import TrainState
 
 
@@ -104,6 +104,6 @@ def _suspected(
         return predictions.loss, predictions.predicted != train.labels
     if method.suspicion is None:
         return None
-    suspicion = np.asarray(jax.device_get(jax.jit(method.suspicion)(state.method_state)))
+    suspicion = jit_over(context.mesh, method.suspicion, (False,))(state.method_state)
     suspicion = suspicion[: len(context.dataset.train)]  # generated images come after the real ones
     return suspicion, suspicion > 0.5

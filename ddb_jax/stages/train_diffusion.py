@@ -13,8 +13,8 @@ from ddb_jax.stages.diffusion_step import make_train_step
 from ddb_jax.stages.generator import build_unet, init_params, save_samples
 from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import save_weights
-from ddb_jax.training.compilation import jit
 from ddb_jax.training.fit import Schedule, fit
+from ddb_jax.training.processes import this_process
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.train_state import TrainState
 
@@ -24,30 +24,30 @@ def run(context: Context) -> dict[str, Any]:
     config, settings = context.config, context.config.diffusion
     source = context.generator_dataset.train
     unet = build_unet(config, context.num_classes)
-    optimizer, train_step = make_train_step(
-        config, context.num_classes, stream(context.seed, "train_diffusion/noise")
-    )
+    optimizer, train_step = make_train_step(config, context.num_classes)
 
-    def init() -> TrainState:
-        key = stream(context.seed, "train_diffusion/init")
+    def init(key: jax.Array) -> TrainState:
         params = init_params(unet, key, source.image_shape)
         return train_state.create({"params": params}, optimizer, ema=settings.ema_decay > 0)
 
     state = fit(
         init,
-        jit(train_step, donate_argnums=0),
+        train_step,
         lambda start: train_batches(
             source,
             batch_size=settings.batch_size,
             seed=data_seed(context.seed, "train_diffusion"),
             start_step=start,
             num_steps=settings.num_steps,
+            **this_process(),
         ),
         Schedule(settings.num_steps, settings.log_every, settings.checkpoint_every),
         title=context.name,
         folder=context.folder,
         mesh=context.mesh,
         stop=context.stop,
+        init_arguments=(stream(context.seed, "train_diffusion/init"),),
+        step_arguments=(stream(context.seed, "train_diffusion/noise"),),
     )
     params = state.ema_params or state.params
     save_weights(context.folder / "weights", {"params": params})

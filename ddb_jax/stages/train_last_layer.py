@@ -27,7 +27,7 @@ from ddb_jax.stages.training_set import (
     selection_rule,
 )
 from ddb_jax.training.checkpoint import save_weights
-from ddb_jax.training.files import read_json, write_json
+from ddb_jax.training.files import load_array, read_json, write_json
 from ddb_jax.training.rng import data_seed
 
 log = logging.getLogger("ddb_jax")
@@ -43,7 +43,7 @@ def run(context: Context) -> dict[str, Any]:
 
     source, groups = dataset.validation, None
     if layer.held_out_share:
-        held_out = np.load(base / HELD_OUT)
+        held_out = load_array(base / HELD_OUT)
         source = Subset(dataset.train, held_out)
     else:
         groups = groups_for(context, entry.requires, source, "validation", entry.pseudo_group_rule)

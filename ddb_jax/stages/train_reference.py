@@ -6,14 +6,13 @@ Writes `weights/`, `logits.npy` (float32 [N, K] of the training images) and what
 
 from typing import Any
 
-import numpy as np
-
 from ddb_jax.debias.method import plain
 from ddb_jax.stages.classifier import load_classifier, load_network, make_outputs, train_classifier
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.networks import build_classifier, input_size
 from ddb_jax.stages.scoring import write_scoring
 from ddb_jax.stages.training_set import LOGITS
+from ddb_jax.training.files import save_array
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -28,6 +27,6 @@ def run(context: Context) -> dict[str, Any]:
     model = build_classifier(settings, context.num_classes)
     weights = load_network(context, model, context.folder, size)
     logits, _ = make_outputs(model, settings, size, context.mesh)(weights, dataset.train)
-    np.save(context.folder / LOGITS, logits)
+    save_array(context.folder / LOGITS, logits)
     predict = load_classifier(context, settings, context.num_classes, context.folder, dataset.train)
     return write_scoring(context, dataset, predict)

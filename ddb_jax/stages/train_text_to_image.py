@@ -25,10 +25,10 @@ from ddb_jax.stages.latent_sampling import make_sample
 from ddb_jax.stages.latents import encode_images
 from ddb_jax.stages.text_to_image_start import from_folder, from_scratch, init_params
 from ddb_jax.training import train_state
-from ddb_jax.training.compilation import jit
 from ddb_jax.training.fit import Schedule, fit
-from ddb_jax.training.mesh import replicated
+from ddb_jax.training.mesh import fetch
 from ddb_jax.training.optimizer import make_optimizer
+from ddb_jax.training.processes import this_process
 from ddb_jax.training.rng import data_seed, stream
 from ddb_jax.training.train_state import TrainState
 
@@ -125,17 +125,18 @@ def run(context: Context) -> dict[str, Any]:
     numbers = np.array([position[text] for text in captioned.captions], np.int32)
     tokens, no_text = model.tokenize(texts)[numbers], model.tokenize([""])[0]
     optimizer = make_optimizer(settings)
-    noise_key = stream(context.seed, "train_text_to_image/noise")
     given = {name: model.params[name] for name in start.trained if name in model.params}
     frozen = {name: model.params[name] for name in ("text_encoder",) if name not in start.trained}
 
-    def init(given: Mapping[str, Any]) -> TrainState:
-        key = stream(context.seed, "train_text_to_image/init")
+    def init(key: jax.Array, given: Mapping[str, Any]) -> TrainState:
         params = given or init_params(model, key, latents.shape[1:])
         return train_state.create({"params": params}, optimizer, ema=sizes.ema_decay > 0)
 
     def train_step(
-        state: TrainState, batch: dict[str, jax.Array], frozen: Mapping[str, Any]
+        state: TrainState,
+        batch: dict[str, jax.Array],
+        noise_key: jax.Array,
+        frozen: Mapping[str, Any],
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(noise_key, state.step)
 
@@ -150,17 +151,16 @@ def run(context: Context) -> dict[str, Any]:
         state = train_state.apply_gradients(state, gradients, optimizer, ema_decay=sizes.ema_decay)
         return state, metrics
 
-    compiled = jit(train_step, donate_argnums=0)
-    frozen = jax.device_put(frozen, replicated(context.mesh))
     state = fit(
         init,
-        lambda state, batch: compiled(state, batch, frozen),
+        train_step,
         lambda start: train_batches(
             _Numbers(len(latents)),
             batch_size=settings.batch_size,
             seed=data_seed(context.seed, "train_text_to_image"),
             start_step=start,
             num_steps=settings.num_steps,
+            **this_process(),
             columns={"latents": latents, "tokens": tokens},
         ),
         Schedule(settings.num_steps, settings.log_every, settings.checkpoint_every),
@@ -168,9 +168,10 @@ def run(context: Context) -> dict[str, Any]:
         folder=context.folder,
         mesh=context.mesh,
         stop=context.stop,
-        init_arguments=(given,),
+        init_arguments=(stream(context.seed, "train_text_to_image/init"), given),
+        step_arguments=(stream(context.seed, "train_text_to_image/noise"), frozen),
     )
-    trained = jax.device_get(state.ema_params or state.params)
+    trained = fetch(context.mesh, state.ema_params or state.params)
     model = model._replace(params={**model.params, **trained})
     model_folder.write_model(folder, start.configs, model.params, start.tokenizer)
     _sample_grid(context, model, texts)

@@ -17,6 +17,7 @@ from ddb_jax.debias.pseudo_groups import Groups, assign_bias_groups, assign_grou
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.drawing import load_finite
 from ddb_jax.stages.scores_table import read_scores, select_split
+from ddb_jax.training.files import load_array
 
 log = logging.getLogger("ddb_jax")
 
@@ -78,7 +79,7 @@ def make_training_set(
             )  # fmt: skip
     features = None
     if entry.requires == "bias_features":
-        features = np.load(context.inputs["train_bias_features"] / FEATURES)
+        features = load_array(context.inputs["train_bias_features"] / FEATURES)
     training_set = TrainingSet(
         labels=source.labels,
         num_classes=context.num_classes,

@@ -5,7 +5,6 @@ before them by an underscore: down_blocks.0.resnets.1.conv1.weight is
 params["down_blocks_0"]["resnets_1"]["conv1"]["kernel"].
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ddb_jax.text_to_image.layout import weight_files
+from ddb_jax.training.files import make_folder, write_through
 
 LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 # Modules whose published names end in a number after an underscore, which is no list index.
@@ -114,15 +114,13 @@ def save_params(path: Path, params: Mapping[str, Any]) -> None:
     for keys, leaf in flatten_dict(params).items():
         axes = _axes(keys, np.ndim(leaf))
         tensors[published_name(keys)] = np.ascontiguousarray(np.asarray(leaf).transpose(axes))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+
+    def write(local: Path) -> None:
         # PyTorch's libraries refuse a file that does not say whose order of axes it has.
-        _safetensors().numpy.save_file(tensors, temporary, metadata={"format": "pt"})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _safetensors().numpy.save_file(tensors, local, metadata={"format": "pt"})
+
+    make_folder(path.parent)
+    write_through(path, write)
 
 
 def _open(path: Path, stack: ExitStack) -> Any:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ddb_jax.training.files import make_folder, write_atomically
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77  # tokens of a text, START and END included
 END_OF_WORD = "</w>"
@@ -96,7 +98,7 @@ def load_tokenizer(
     return tokenize
 
 
-def train_tokenizer(captions: Iterable[str], folder: Path | str, vocab_size: int = 49408) -> int:
+def train_tokenizer(captions: Iterable[str], folder: Path, vocab_size: int = 49408) -> int:
     """Write a tokenizer with a token for each word of `captions`, commonest first.
 
     The folder gets vocab.json, merges.txt, special_tokens_map.json and tokenizer_config.json, which
@@ -114,7 +116,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path | str, vocab_size: int
     Raises:
         ValueError: If there is no caption, or vocab_size is below 514.
     """
-    library, folder = _tokenizers(), Path(folder)
+    library = _tokenizers()
     # In CLIP's order, which puts "!" first.
     alphabet = sorted(library.pre_tokenizers.ByteLevel.alphabet())
     alphabet += [byte + END_OF_WORD for byte in alphabet]
@@ -134,7 +136,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path | str, vocab_size: int
             merges[parts[0], parts[1]] = len(merges)
     tokens = [*dict.fromkeys((*alphabet, *map("".join, merges))), START, END]
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     config = SPECIAL | {"model_max_length": LENGTH, "tokenizer_class": "CLIPTokenizer"}
     for name, value in (
         ("vocab.json", {token: i for i, token in enumerate(tokens)}),
@@ -142,9 +144,9 @@ def train_tokenizer(captions: Iterable[str], folder: Path | str, vocab_size: int
         ("tokenizer_config.json", config),
     ):
         text = json.dumps(value, indent=2, ensure_ascii=False)
-        (folder / name).write_text(text + "\n", encoding="utf-8")
+        write_atomically(folder / name, text + "\n")
     lines = ["#version: 0.2", *map(" ".join, merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_atomically(folder / "merges.txt", "\n".join(lines) + "\n")
     return len(tokens)
 
 

@@ -1,7 +1,12 @@
-"""Checkpoints of the train state and finished weights; the project's one door to orbax."""
+"""Checkpoints of the train state and finished weights; the project's one door to orbax.
+
+orbax writes local folders, all processes together. To object stores it has ways of its own, and to
+some of them none: `remote_steps` has it write temporary local folders and copies these.
+"""
 
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +15,30 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from ddb_jax.training.errors import UserError
+from ddb_jax.training.errors import UserError, first_line
+from ddb_jax.training.files import agreed, first_process, is_local, local_copy
+from ddb_jax.training.processes import barrier
+from ddb_jax.training.remote_steps import RemoteSteps, on_host, write_tree
 
 log = logging.getLogger("ddb_jax")
 
+KEPT = 2  # checkpoints of a stage
 
-def abstract_like(tree: Any, sharding: Sharding) -> Any:
-    """Shapes and dtypes of `tree`, to be restored under `sharding` on the devices at hand."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+def abstract_like(tree: Any, shardings: Any) -> Any:
+    """Shapes and dtypes of `tree`, to be restored on the devices at hand.
+
+    Args:
+        tree: Arrays, or their shapes.
+        shardings: How each is to lie there: a tree of the same form, or one for all.
+    """
+    if isinstance(shardings, Sharding):
+        shardings = jax.tree.map(lambda x: shardings, tree)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )
 
 
 class Checkpoints:
@@ -28,12 +49,11 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.LatestN(2),
-            ),
-        )
+        self._directory = directory
+        if is_local(directory):
+            self._steps = _LocalSteps(directory)
+        else:
+            self._steps = RemoteSteps(directory, KEPT, _write, _read)
 
     def save(self, step: int, state: Any) -> None:
         """Save the whole state; returns once the arrays are copied, writing goes on behind.
@@ -41,11 +61,11 @@ class Checkpoints:
         Raises:
             UserError: There is no room for it, or an earlier one could not be written.
         """
-        if step in self._manager.all_steps():
+        if step in self._steps.all():
             return
-        _check_room(Path(self._manager.directory), state)
+        _check_room(self._directory, state)
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+            self._steps.save(step, state)
         except Exception as error:  # orbax raises many types when a write fails
             raise self._unwritten(error) from error
 
@@ -63,26 +83,24 @@ class Checkpoints:
         """
         damaged: list[int] = []
         reason = ""
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in sorted(self._steps.all(), reverse=True):
             try:
-                state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
+                state = self._steps.restore(step, abstract_state)
             except Exception as error:  # orbax raises many types for a damaged checkpoint
-                reason = reason or _first_line(error)
+                reason = reason or first_line(error)
                 damaged.append(step)
                 continue
             for bad in damaged:
-                folder = Path(self._manager.directory) / str(bad)
                 log.warning(
                     "the checkpoint %s cannot be read (%s); going on from step %d",
-                    folder, reason, step,
+                    self._directory / str(bad), reason, step,
                 )  # fmt: skip
-                folder.rename(folder.with_name(f"{bad}.damaged"))
             if damaged:
-                self._manager.reload()
+                self._steps.put_aside(damaged)
             return step, state
         if damaged:
             raise UserError(
-                f"none of the checkpoints in {self._manager.directory} can be read ({reason});"
+                f"none of the checkpoints in {self._directory} can be read ({reason});"
                 " remove that folder to train from the beginning."
             )
         return None
@@ -94,31 +112,48 @@ class Checkpoints:
             UserError: A checkpoint could not be written.
         """
         try:
-            self._manager.wait_until_finished()
-            self._manager.close()
+            self._steps.close()
         except Exception as error:  # orbax raises many types when a write fails
             raise self._unwritten(error) from error
 
     def _unwritten(self, error: Exception) -> UserError:
         return UserError(
-            f"a checkpoint could not be written to {self._manager.directory}"
-            f" ({_first_line(error)}); the ones before it are whole: make room and run again."
+            f"a checkpoint could not be written to {self._directory}"
+            f" ({first_line(error)}); the ones before it are whole: make room and run again."
         )
 
 
-def _check_room(directory: Path, tree: Any) -> None:
-    """Refuse to begin a write that the disk has no room for: nothing is half written then."""
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-    free = shutil.disk_usage(directory).free
-    if free < 1.1 * needed:
-        raise UserError(
-            f"a checkpoint takes {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free at"
-            f" {directory}; the checkpoints before it are whole: make room and run again."
+class _LocalSteps:
+    """Steps in a local folder, which orbax manages."""
+
+    def __init__(self, directory: Path) -> None:
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.LatestN(KEPT),
+            ),
         )
 
+    def all(self) -> list[int]:
+        return list(self._manager.all_steps())
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+    def save(self, step: int, state: Any) -> None:
+        self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
+
+    def put_aside(self, steps: list[int]) -> None:
+        barrier("all have found the checkpoints damaged")
+        for step in steps if first_process() else ():
+            folder = Path(self._manager.directory) / str(step)
+            folder.rename(folder.with_name(f"{step}.damaged"))
+        barrier("the damaged checkpoints are put aside")
+        self._manager.reload()
+
+    def close(self) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
 
 
 def save_weights(directory: Path, weights: Any) -> None:
@@ -129,13 +164,19 @@ def save_weights(directory: Path, weights: Any) -> None:
     """
     _check_room(directory.parent, weights)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(directory.absolute(), weights, force=True)
+        if is_local(directory):
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(directory.absolute(), weights, force=True)
+        else:
+            weights = on_host(weights)
+            if first_process():
+                write_tree(directory, weights, _write)
     except Exception as error:  # orbax raises many types when a write fails
         raise UserError(
-            f"the weights could not be written to {directory} ({_first_line(error)});"
+            f"the weights could not be written to {directory} ({first_line(error)});"
             " make room and run again."
         ) from error
+    barrier("the weights are written")
 
 
 def load_weights(directory: Path, abstract_weights: Any) -> Any:
@@ -147,10 +188,47 @@ def load_weights(directory: Path, abstract_weights: Any) -> Any:
     if not directory.exists():
         raise UserError(f"{directory} does not exist: the stage that writes it has not finished.")
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(directory.absolute(), abstract_weights)
+        return _read(directory, abstract_weights)
     except Exception as error:  # orbax raises many types for a damaged checkpoint
         raise UserError(
-            f"{directory} is damaged or was made by another network ({_first_line(error)});"
+            f"{directory} is damaged or was made by another network ({first_line(error)});"
             f" remove {directory.parent} to make it again."
         ) from error
+
+
+def _check_room(directory: Path, tree: Any) -> None:
+    """Refuse to begin a write that the disk has no room for: nothing is half written then."""
+    local = directory if is_local(directory) else Path(tempfile.gettempdir())
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    free = shutil.disk_usage(local).free
+    if not agreed(lambda: free >= 1.1 * needed):
+        raise UserError(
+            f"a checkpoint takes {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free at"
+            f" {local}; the checkpoints before it are whole: make room and run again."
+        )
+
+
+def _write(directory: Path, tree: Any) -> None:
+    """`tree` holds NumPy arrays, `directory` is this process's own."""
+    with _alone() as checkpointer:
+        checkpointer.save(directory, tree)
+
+
+def _read(directory: Path, abstract: Any) -> Any:
+    if is_local(directory):
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(directory.absolute(), abstract)
+    with local_copy(directory) as copied, _alone() as checkpointer:
+        return checkpointer.restore(copied, abstract)
+
+
+def _alone() -> ocp.StandardCheckpointer:
+    """For a folder of this process only: it does not wait for the other processes."""
+    own = jax.process_index()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=own,
+            active_processes={own},
+            barrier_sync_key_prefix=f"process_{own}",
+        )
+    )

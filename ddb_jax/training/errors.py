@@ -16,3 +16,9 @@ class Interrupted(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what another library says of an error, to be quoted in a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else repr(error)

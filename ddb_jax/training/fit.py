@@ -12,9 +12,11 @@ from jax.sharding import Mesh
 
 from ddb_jax.training.checkpoint import Checkpoints, abstract_like
 from ddb_jax.training.errors import Interrupted, UserError
-from ddb_jax.training.mesh import replicated, shard_batch
+from ddb_jax.training.mesh import put, replicated, shard_batch, state_shardings
 from ddb_jax.training.metric_writer import MetricWriter
+from ddb_jax.training.processes import AgreedStop, leave_if_another_is_gone
 from ddb_jax.training.progress import Progress
+from ddb_jax.training.step_memory import describe_memory, jit_step, memory_of
 from ddb_jax.training.stop import StopFlag
 from ddb_jax.training.train_state import TrainState
 
@@ -41,18 +43,18 @@ def restore_or_init(
     The fresh state is only traced when a checkpoint exists, so that the two never lie in memory
     together.
     """
-    restored = checkpoints.restore(
-        abstract_like(jax.eval_shape(init, *arguments), replicated(mesh))
-    )
+    abstract = jax.eval_shape(init, *arguments)
+    shardings = state_shardings(mesh, abstract)
+    restored = checkpoints.restore(abstract_like(abstract, shardings))
     if restored:
         log.info("going on from step %d", restored[0])
         return restored[1]
-    return jax.jit(init, out_shardings=replicated(mesh))(*arguments)
+    return jax.jit(init, out_shardings=shardings)(*put(replicated(mesh), arguments))
 
 
 def fit(
     init: Callable[..., TrainState],
-    train_step: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]],
+    train_step: Callable[..., tuple[TrainState, dict[str, Any]]],
     batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
     schedule: Schedule,
     *,
@@ -62,21 +64,25 @@ def fit(
     stop: StopFlag,
     evaluate: Callable[[TrainState], tuple[TrainState, dict[str, float]]] | None = None,
     init_arguments: tuple[Any, ...] = (),
+    step_arguments: tuple[Any, ...] = (),
 ) -> TrainState:
     """Train to `schedule.num_steps`, from a checkpoint in `folder` if there is one.
 
     Args:
         init: Makes the state of step 0; traced by jit.
-        train_step: Jitted, donates its state; its metrics are scalars, "loss" among them.
-        batches: From a step, the iterator of the batches from there on, as host arrays.
+        train_step: (state, batch, *step_arguments) -> state and metrics, which are scalars, "loss"
+            among them; traced by jit.
+        batches: From a step, the iterator of this process's part of the batches from there on, as
+            host arrays.
         schedule: Number of steps and intervals.
         title: The stage's name in messages and in the progress line.
         folder: Receives `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
         mesh: The devices.
-        stop: Asked between steps.
+        stop: Asked between steps; with several processes where metrics are logged.
         evaluate: Called every `evaluate_every` steps and after the last; may change the state
             (note the weights it prefers) and returns figures to log.
         init_arguments: Arrays that `init` starts from, such as pretrained weights.
+        step_arguments: Arrays that every step reads and none changes, such as a frozen network.
 
     Returns:
         The state after the last step.
@@ -88,6 +94,8 @@ def fit(
     checkpoints, writer, progress = Checkpoints(folder / "checkpoints"), None, None
     try:
         state = restore_or_init(checkpoints, init, init_arguments, mesh)
+        compiled = jit_step(train_step, mesh, state)
+        step_arguments = put(replicated(mesh), step_arguments)
         start = saved = int(state.step)
         parameters = parameter_overview.count_parameters(state.params)
         log.info("%s: training %s parameters", title, f"{parameters:,}")
@@ -98,8 +106,9 @@ def fit(
         source = iter(batches(start))
         for step in range(start, schedule.num_steps + 1):
             last = step == schedule.num_steps
-            stopping = bool(stop)  # read once: a signal may come between two looks
             due = schedule.log_every and step % schedule.log_every == 0
+            # Read once: a signal may come between two looks.
+            stopping = (not isinstance(stop, AgreedStop) or due or last) and bool(stop)
             checkpoint_due = step > saved and (
                 last
                 or stopping
@@ -122,6 +131,7 @@ def fit(
                 state, metrics = evaluate(state)
                 writer.write(step, metrics)
             if checkpoint_due:
+                writer.flush()
                 checkpoints.save(step, state)
                 saved = step
             if stopping and not last:
@@ -133,15 +143,28 @@ def fit(
             if last:
                 break
             batch = shard_batch(mesh, next(source))
-            state, metrics = train_step(state, batch)
+            if step == start:  # the call below takes the program that is compiled here
+                _say_memory(title, compiled.lower(state, batch, *step_arguments).compile(), mesh)
+            state, metrics = compiled(state, batch, *step_arguments)
             pending.append(metrics)
         return state
+    except Exception as error:
+        leave_if_another_is_gone(error)
+        raise
     finally:
         if writer:
             writer.close()
         if progress:
             progress.close()
         checkpoints.close()
+
+
+def _say_memory(title: str, program: jax.stages.Compiled, mesh: Mesh) -> None:
+    text, warning = describe_memory(memory_of(program), mesh.local_devices[0])
+    if text:
+        log.info("%s: %s", title, text)
+    if warning:
+        log.warning("warning: %s: %s", title, warning)
 
 
 def _fetch_finite(

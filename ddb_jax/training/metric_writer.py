@@ -1,13 +1,23 @@
 """Metrics to JSON lines and TensorBoard event files; only process 0 writes."""
 
 import json
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 from tensorboardX import SummaryWriter
 
-from ddb_jax.training.files import write_atomically
+from ddb_jax.training.files import (
+    copy_tree,
+    first_process,
+    is_local,
+    make_folder,
+    write_atomically,
+)
+
+# Object stores cannot append: files are written anew, and not at every step.
+COPY_SECONDS = 30
 
 
 class MetricWriter:
@@ -20,15 +30,20 @@ class MetricWriter:
     """
 
     def __init__(self, directory: Path, start_step: int = 0) -> None:
-        self._enabled = jax.process_index() == 0
+        self._enabled = first_process()
         if not self._enabled:
             return
-        directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / "metrics.jsonl"
-        kept = [row for row in read_metrics(self._path) if row["step"] <= start_step]
-        write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = self._path.open("a")
-        self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=start_step + 1)
+        rows = read_metrics(directory / "metrics.jsonl")
+        kept = [row for row in rows if row["step"] <= start_step]
+        self._directory, self._local, self._scratch = directory, directory, None
+        if not is_local(directory):
+            self._scratch = tempfile.TemporaryDirectory()
+            self._local, self._copied = Path(self._scratch.name), time.monotonic()
+        make_folder(self._local)
+        path = self._local / "metrics.jsonl"
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(self._local / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write `metrics` of `step` and flush."""
@@ -39,12 +54,24 @@ class MetricWriter:
         for name, value in metrics.items():
             self._events.add_scalar(name, value, step)
         self._events.flush()
+        if self._scratch and time.monotonic() - self._copied > COPY_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring all that was written to the directory; before a checkpoint is saved."""
+        if self._enabled and self._scratch:
+            copy_tree(self._local, self._directory)
+            self._copied = time.monotonic()
 
     def close(self) -> None:
         """Flush and close both files."""
-        if self._enabled:
-            self._file.close()
-            self._events.close()
+        if not self._enabled:
+            return
+        self._file.close()
+        self._events.close()
+        self.flush()
+        if self._scratch:
+            self._scratch.cleanup()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -1,7 +1,9 @@
-"""The work directory: one folder a stage, written under a temporary name and renamed when whole.
+"""The work directory: one folder a stage, with `done.json` in it once the stage has finished.
 
-A finished stage is a folder with `done.json` in it. What a stage depends on is its fingerprint:
-the part of the config that it reads, its seed, and the fingerprints of the stages it reads from.
+A local stage is written under a temporary name and renamed when whole. Object stores cannot rename
+a folder: there a stage is written in place, and `done.json`, written last, is what says that it is
+whole. What a stage depends on is its fingerprint: the part of the config that it reads, its seed,
+and the fingerprints of the stages it reads from.
 """
 
 import contextlib
@@ -10,15 +12,29 @@ import hashlib
 import json
 import logging
 import os
-import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import read_json, write_json
+import jax
+
+from ddb_jax.training.errors import UserError, first_line
+from ddb_jax.training.files import (
+    first_process,
+    is_local,
+    make_folder,
+    read_json,
+    remove,
+    size_of,
+    write_json,
+)
+from ddb_jax.training.processes import barrier
 
 log = logging.getLogger("ddb_jax")
+
+SEEN_WITHIN = 120  # seconds
 
 
 def fingerprint(content: Any) -> str:
@@ -28,11 +44,20 @@ def fingerprint(content: Any) -> str:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Make `workdir` and hold it for this process; the lock ends with the process.
+    """Make `workdir` and hold it for this process.
+
+    A local lock ends with the process. An object store has no locks: a mark is there while the run
+    lasts, and who finds one is warned.
 
     Raises:
         UserError: It cannot be written to, or another process holds it.
     """
+    with _locked(workdir) if is_local(workdir) else _marked(workdir):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("a+")
@@ -56,28 +81,51 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _marked(workdir: Path) -> Iterator[None]:
+    mark = workdir / ".lock"
+    try:
+        if mark.exists():
+            log.warning(
+                "warning: %s is in use by %s, or that run was killed; two runs in one work"
+                " directory spoil it", workdir, mark.read_text(),
+            )  # fmt: skip
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        mark.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+    except Exception as error:  # every store's library raises types of its own
+        raise UserError(
+            f"the work directory {workdir} cannot be written to ({first_line(error)});"
+            " give another one with --workdir."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # what ended the run is to be told
+            mark.unlink(missing_ok=True)
+
+
 def partial_folder(folder: Path) -> Path:
     """Where a stage writes until it is whole."""
-    return folder.with_name(folder.name + ".partial")
+    return folder.with_name(folder.name + ".partial") if is_local(folder) else folder
 
 
 def is_done(folder: Path, expected: str) -> bool:
     """Whether the stage has finished under this fingerprint."""
-    done = folder / "done.json"
-    return done.exists() and read_json(done)["fingerprint"] == expected
+    return _says(folder / "done.json", expected)
 
 
 def finish_rename(folder: Path) -> None:
     """Name a folder whose stage was killed between its last write and the rename."""
     partial = partial_folder(folder)
+    if not first_process() or partial == folder:
+        return
     if (partial / "done.json").exists() and not folder.exists():
         os.rename(partial, folder)
 
 
 def is_begun(folder: Path, expected: str) -> bool:
     """Whether an earlier run began the stage under this fingerprint and did not finish."""
-    started = partial_folder(folder) / "started.json"
-    return started.exists() and read_json(started)["fingerprint"] == expected
+    return _says(partial_folder(folder) / "started.json", expected)
 
 
 def previous_record(folder: Path) -> dict[str, Any] | None:
@@ -89,7 +137,7 @@ def previous_record(folder: Path) -> dict[str, Any] | None:
 
 
 def open_stage(folder: Path, record: dict[str, Any]) -> Path:
-    """The temporary folder to write the stage into, with what an earlier run left if it fits.
+    """The folder to write the stage into, with what an earlier run left if it fits.
 
     What was made under another fingerprint is removed, and the log says so.
 
@@ -98,20 +146,46 @@ def open_stage(folder: Path, record: dict[str, Any]) -> Path:
         record: What the stage depends on; its "fingerprint" decides what fits.
     """
     partial = partial_folder(folder)
-    for stale in (folder, partial):
-        if stale.exists() and not (stale == partial and is_begun(folder, record["fingerprint"])):
-            log.info("removing %s, which other settings made", stale)
-            shutil.rmtree(stale)
-    if not partial.exists():
-        partial.mkdir(parents=True)
-        write_json(partial / "started.json", record)
+    if first_process():
+        begun = is_begun(folder, record["fingerprint"])
+        for stale in dict.fromkeys((folder, partial)):
+            if stale.exists() and not (stale == partial and begun):
+                log.info("removing %s, which other settings made", stale)
+                # First what says that it is whole: removing the rest can be cut short.
+                remove(stale / "done.json")
+                remove(stale / "started.json")
+                remove(stale)
+        if not begun:
+            make_folder(partial)
+            write_json(partial / "started.json", record)
+    barrier(f"{folder.name} is open")
     return partial
 
 
 def close_stage(folder: Path, record: dict[str, Any]) -> None:
-    """Write `done.json` and give the folder its final name."""
+    """Write `done.json` and give the folder its final name.
+
+    Raises:
+        UserError: This process does not see what process 0 has written.
+    """
     partial = partial_folder(folder)
-    size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-    write_json(partial / "done.json", {**record, "bytes": size})
-    (partial / "started.json").unlink(missing_ok=True)
-    os.rename(partial, folder)
+    barrier(f"{folder.name} is whole")
+    if first_process():
+        write_json(partial / "done.json", {**record, "bytes": size_of(partial)})
+        remove(partial / "started.json")
+        if partial != folder:
+            os.rename(partial, folder)
+    barrier(f"{folder.name} is closed")
+    # A network file system may show it to other machines a little later.
+    late = time.monotonic() + SEEN_WITHIN
+    while not is_done(folder, record["fingerprint"]):
+        if time.monotonic() > late:
+            raise UserError(
+                f"process {jax.process_index()} does not see {folder / 'done.json'}, which process"
+                " 0 has written: give all processes one work directory that all of them see."
+            )
+        time.sleep(1)
+
+
+def _says(path: Path, expected: str) -> bool:
+    return path.exists() and read_json(path)["fingerprint"] == expected
