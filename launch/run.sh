@@ -4,9 +4,10 @@
 #
 #     launch/run.sh [OPTIONS] --config=configs/digits.py ...
 #
-# --extra=cuda|tpu  the accelerator that the environment is for; without it the CPU
-# --install         make the environment, and run nothing
-# --dry_run         print the commands, and run none
+# --extra=NAMES  what setup.py calls extras, with commas between: cuda or tpu for the accelerator that
+#                the environment is for (without it the CPU), gcs or s3 for work directories there
+# --install      make the environment, and run nothing
+# --dry_run      print the commands, and run none
 #
 # The options come first; everything from the first other argument on goes to
 # `python -m ddb_jax.main`, which has a --dry_run of its own. It runs in the project's folder, from
@@ -42,7 +43,8 @@ while (($#)); do
     esac
     shift
 done
-[[ $extra =~ ^(cuda|tpu|)$ ]] || fail "--extra=$extra is neither cuda nor tpu."
+[[ -z $extra || ,$extra =~ ^(,(cuda|tpu|gcs|s3))+$ ]] ||
+    fail "--extra=$extra has to be of cuda, tpu, gcs and s3, with commas between."
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 call cd "$root"

@@ -5,20 +5,21 @@
 #     launch/tpu_vm.sh --name=bar --project=P --zone=Z --type=v5litepod-8 \
 #         --version=v2-alpha-tpuv5-lite --spot --bucket=gs://B/runs -- --config=configs/bar.py
 #
-# --name=NAME            of the machine, and of the work directory on it (runs/NAME)
-# --project, --zone, --type, --version    what gcloud calls them; a type of one worker
+# --name=NAME            of the machine, and of the work directory
+# --project, --zone, --type, --version    what gcloud calls them
 # --spot                 cheaper, and may be preempted; needs --bucket
-# --bucket=gs://FOLDER   where the work directory is saved (FOLDER/NAME.tar), and read from by a new
-#                        machine
-# --save_every=MINUTES   how often it is saved, besides at the end (15)
-# --setup=COMMAND        run in the project's folder on a new machine, before the run: to fetch data
+# --bucket=gs://FOLDER   on one worker the work directory is runs/NAME, saved as FOLDER/NAME.tar, from
+#                        which a new machine goes on; on several it is FOLDER/NAME itself
+# --save_every=MINUTES   how often the tar file is saved, besides at the end (15)
+# --setup=COMMAND        run in the project's folder on every worker, before the run: to fetch data
 # --results=FOLDER       where results and log are put here (runs/NAME)
-# --restarts=N           how many lost machines are replaced (10)
+# --restarts=N           how often the run may be lost and go on (10)
 # --poll=SECONDS         between looks at the machine (30)
 # --keep                 leave the machine, and with Ctrl-C the run on it, as they are
 # --dry_run              print the commands of a run that is not preempted, and run none
 #
-# What follows -- goes to `python -m ddb_jax.main`.
+# What follows -- goes to `python -m ddb_jax.main`. With --workdir=gs://FOLDER there the run writes to
+# that folder, also on one worker, and --bucket is not needed.
 set -euo pipefail
 
 say() { echo "tpu_vm.sh: $*"; }
@@ -68,113 +69,112 @@ for option in project zone type version; do
     [[ -n ${!option} ]] || fail "--$option is missing."
 done
 [[ $type =~ -([0-9]+)$ ]] || fail "--type=$type has to end in a number, as in v5litepod-8."
-((BASH_REMATCH[1] <= 8)) ||
-    fail "$type has several workers, and ddb_jax runs on one host: take a type of at most -8."
+workers=one
+((BASH_REMATCH[1] <= 8)) || workers=several
 [[ -z $bucket || $bucket == gs://?* ]] || fail "--bucket=$bucket does not begin with gs://."
-[[ -z $spot || -n $bucket ]] ||
-    fail "--spot needs --bucket, since a preempted machine takes its disk with it."
 [[ " $*" == *" --config"[=\ ]* ]] || fail "there is no --config=FILE.py behind --."
-[[ " $*" != *" --workdir"* ]] || fail "the work directory is runs/$name, after --name."
+
+# What outlives the machine is `safe`: the work directory itself, or the tar file `saved` of it.
+workdir="" saved="" arguments=()
+for argument; do
+    case $argument in
+    --workdir=gs://?*) workdir=${argument#*=} ;;
+    --workdir*) fail "the work directory is runs/$name, after --name, or --workdir=gs://FOLDER." ;;
+    *) arguments+=("$argument") ;;
+    esac
+done
+if [[ -n $workdir ]]; then
+    [[ -z $bucket ]] || fail "--bucket has no use beside --workdir=gs://FOLDER."
+elif [[ $workers == one ]]; then
+    workdir=runs/$name saved=${bucket:+${bucket%/}/$name.tar}
+else
+    [[ -n $bucket ]] ||
+        fail "$type has several workers, which all have to see the work directory: give --bucket."
+    workdir=${bucket%/}/$name
+fi
+safe=$saved extra=tpu
+[[ $workdir != gs://* ]] || safe=$workdir extra=tpu,gcs
+[[ -z $spot || -n $safe ]] ||
+    fail "--spot needs --bucket, since a preempted machine takes its disk with it."
+[[ $workers == one ]] || arguments+=(--distributed)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 run=ddb_jax/runs/$name # on the machine, from the home folder; what lies there: on_tpu_vm.sh
 on_vm="bash ddb_jax/launch/on_tpu_vm.sh"
-saved=${bucket:+${bucket%/}/$name.tar}
 results=${results:-$root/runs/$name}
 scratch=/tmp/ddb_jax.XXXXXX
-where=(--project="$project" --zone="$zone" --quiet)
-describe=(gcloud compute tpus queued-resources describe "$name" "${where[@]}")
-
-# A connection to a machine that has gone is to fail, not to hang.
-on_machine() {
-    call gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all \
-        --ssh-flag=-oConnectTimeout=20 --ssh-flag=-oServerAliveInterval=30 --command="$1"
-}
-
-create_machine() {
-    call gcloud compute tpus queued-resources create "$name" --node-id="$name" "${where[@]}" \
-        --accelerator-type="$type" --runtime-version="$version" \
-        --scopes=https://www.googleapis.com/auth/cloud-platform ${spot:+"$spot"}
-}
-
-delete_machine() { call gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force; }
-
-# Sets `state`: what gcloud says, NONE where there is no such machine, UNKNOWN without an answer.
-get_state() {
-    if ! state=$("${describe[@]}" "--format=value(state.state)" 2>"$scratch/error"); then
-        state=NONE
-        if ! grep -qE 'NOT_FOUND|was not found' "$scratch/error"; then
-            cat "$scratch/error" >&2
-            state=UNKNOWN
-        fi
-    fi
-}
-
-# Returns when there is a machine. A request that was suspended, or failed earlier, is replaced.
-ensure_machine() {
-    local created="" unanswered=0 previous=""
-    while true; do
-        get_state
-        [[ $state == "$previous" ]] || say "$name is $state"
-        previous=$state
-        case $state in
-        ACTIVE) return ;;
-        NONE)
-            create_machine || fail "the machine could not be created."
-            created=yes
-            ;;
-        SUSPENDED) delete_machine || fail "the suspended request could not be deleted." ;;
-        FAILED)
-            if [[ -n $created ]]; then
-                "${describe[@]}" >&2 || true
-                fail "the request for a machine has failed; gcloud says why above."
-            fi
-            delete_machine || fail "the failed request could not be deleted."
-            ;;
-        UNKNOWN) ((++unanswered < 5)) || fail "gcloud does not answer; what it says is above." ;;
-        *) ;; # waiting, or on its way to one of the others
-        esac
-        sleep "$poll"
-    done
-}
+# shellcheck source=launch/tpu_machine.sh
+source "$root/launch/tpu_machine.sh"
 
 deploy() {
     local install="mkdir -p ddb_jax/runs && tar -xzf ddb_jax.tar.gz -C ddb_jax && cd ddb_jax"
     # The machine's Python may be older than ddb_jax needs; uv fetches one.
     install+=' && { command -v python3.12 >/dev/null || python3 -m pip install --user --quiet uv; }'
     # shellcheck disable=SC2016  # they expand on the machine
-    install+=' && PATH=$HOME/.local/bin:$PATH bash launch/run.sh --extra=tpu --install'
+    install+=' && PATH=$HOME/.local/bin:$PATH bash launch/run.sh'
+    install+=" --extra=$extra --install"
     call git -C "$root" archive --format=tar.gz --output="$scratch/ddb_jax.tar.gz" HEAD &&
         call gcloud compute tpus tpu-vm scp "$scratch/ddb_jax.tar.gz" "$name:" "${where[@]}" \
             --worker=all &&
-        on_machine "$install${setup:+ && $setup}"
+        on_worker all "$install${setup:+ && $setup}"
 }
 
+# Workers that another one has left may not have noticed yet.
 start_run() {
-    local arguments
-    printf -v arguments '%q ' run "$name" "$saved" "$save_every" "$@"
-    on_machine "rm -f $run.exit_status; nohup $on_vm ${arguments}>$run.log 2>&1 </dev/null & echo \$! >$run.pid"
+    local command
+    printf -v command '%q ' run "$name" "$workdir" "$saved" "$save_every" "${arguments[@]}"
+    command="nohup $on_vm ${command}>$run.log 2>&1 </dev/null & echo \$! >$run.pid"
+    on_worker all "[[ ! -f $run.pid ]] || $on_vm stop $name; rm -f $run.exit_status $run.child; $command"
 }
 
 is_running() {
-    on_machine "[[ ! -f $run.exit_status ]] && kill -0 \"\$(cat $run.pid)\"" &>/dev/null
+    on_worker all "[[ ! -f $run.exit_status ]] && kill -0 \"\$(cat $run.pid)\"" &>/dev/null
 }
 
-# Prints the log as it grows. Sets `outcome`: the run's exit status, or `lost` with the machine.
+# Sets `outcome` once worker 0's run of several has ended. When one ends, all do: those that one has
+# left with an error too, within minutes.
+ask_all_workers() {
+    local answer status failures=0 looks=0
+    while true; do
+        if ! answer=$(on_worker all "$on_vm status $name" 2>"$scratch/error" </dev/null); then
+            cat "$scratch/error" >&2
+            ((++failures < 3)) || outcome=lost
+        elif [[ $answer == *": running"* ]]; then
+            ((++looks < 10)) || outcome=lost
+        else
+            break
+        fi
+        [[ -z $outcome ]] || return 0
+        sleep "$poll"
+    done
+    while read -r status; do
+        case $status in
+        0) ;;
+        143) outcome=lost ;; # SIGTERM, and not from here: the machine is being shut down
+        137 | died) [[ $outcome == lost ]] || outcome=killed ;;
+        *) outcome=${outcome:-$status} ;;
+        esac
+    done < <(sed -n 's/^the run on [^ ]*: //p' <<<"$answer")
+    outcome=${outcome:-0}
+    [[ $outcome == 0 ]] || echo "$answer"
+}
+
+# Prints worker 0's log as it grows. Sets `outcome`: the run's exit status, `lost` with the machine,
+# or `killed` on one of several workers.
 follow() {
     local answer last offset=0 failures=0
     while true; do
         get_state
         if [[ $state == ACTIVE ]]; then
-            if answer=$(on_machine "$on_vm progress $name $offset" 2>"$scratch/error" </dev/null) &&
+            if answer=$(on_worker 0 "$on_vm progress $name $offset" 2>"$scratch/error" </dev/null) &&
                 last=${answer##*$'\n'} && [[ $last =~ ^([0-9]+)\ ([a-z0-9]+)$ ]]; then
                 printf %s "${answer%$'\n'*}"
                 offset=${BASH_REMATCH[1]} failures=0
-                case ${BASH_REMATCH[2]} in
-                running) ;;
-                # SIGTERM, and not from here: the machine is being shut down.
-                143) outcome=lost ;;
-                died) say "something on the machine killed the run." && outcome=1 ;;
+                case $workers-${BASH_REMATCH[2]} in
+                *-running) ;;
+                several-*) ask_all_workers ;;
+                one-143) outcome=lost ;; # as above
+                one-died) say "something on the machine killed the run." && outcome=1 ;;
                 *) outcome=${BASH_REMATCH[2]} ;;
                 esac
             else
@@ -190,7 +190,7 @@ follow() {
 }
 
 fetch() {
-    on_machine "$on_vm pack $name" &&
+    on_worker 0 "$on_vm pack $name ${workdir@Q}" &&
         call gcloud compute tpus tpu-vm scp "$name:$run.results.tar.gz" \
             "$scratch/results.tar.gz" "${where[@]}" &&
         call mkdir -p "$results" &&
@@ -209,7 +209,7 @@ clean_up() {
     else
         if [[ -n $started && -z $outcome ]]; then
             say "stopping the run, which saves first"
-            on_machine "$on_vm stop $name"
+            on_worker 0 "$on_vm stop $name" # which ends the others
         fi
         get_state
         if [[ $state != NONE ]] && ! delete_machine; then
@@ -225,8 +225,9 @@ if [[ -n $dry_run ]]; then
     call "${describe[@]}" "--format=value(state.state)"
     create_machine
     deploy
-    start_run "$@"
-    on_machine "$on_vm progress $name 0"
+    start_run
+    on_worker 0 "$on_vm progress $name 0"
+    [[ $workers == one ]] || on_worker all "$on_vm status $name"
     fetch
     [[ -n $keep ]] || delete_machine
     exit
@@ -245,25 +246,29 @@ while true; do
     ensure_machine
     if is_running; then
         say "following the run that is there"
-    elif ! { deploy && start_run "$@"; }; then
+    elif ! { deploy && start_run; }; then
         get_state
         [[ $state != ACTIVE ]] || fail "the machine could not be set up; what it says is above."
         outcome=lost
     fi
     started=yes
     [[ -n $outcome ]] || follow
-    [[ $outcome == lost ]] || break
-    [[ -n $bucket ]] || fail "the machine was lost, and without --bucket the run with it."
-    ((restarts-- > 0)) || fail "the machine was lost once more than --restarts allows."
-    say "the machine was lost; going on on a new one"
+    [[ $outcome == lost || $outcome == killed ]] || break
+    [[ -n $safe ]] || fail "the machine was lost, and without --bucket the run with it."
+    ((restarts-- > 0)) || fail "the run was lost once more than --restarts allows."
     started=""
-    [[ $state != ACTIVE ]] || delete_machine || true
+    if [[ $outcome == killed ]]; then
+        say "the run was killed on one worker; starting it again on all"
+    else
+        say "the machine was lost; going on on a new one"
+        [[ $state != ACTIVE ]] || delete_machine || true
+    fi
 done
 
 if ! fetch; then
     # Then the machine holds the only copy.
-    [[ -n $saved ]] || keep=yes
-    fail "the results could not be fetched${saved:+; they are in $saved}."
+    [[ -n $safe ]] || keep=yes
+    fail "the results could not be fetched${safe:+; they are in $safe}."
 fi
 say "the results are in $results"
 exit "$outcome"
