@@ -51,7 +51,7 @@ from ddb_jax.task_record import flatten, records
 from ddb_jax.training import processes, work_directory
 from ddb_jax.training.energy import EnergyMeter
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import copy_file, read_json, write_json
+from ddb_jax.training.files import copy_file, first_process, read_json, write_json
 from ddb_jax.training.manifest import code_version, library_versions
 from ddb_jax.training.mesh import make_mesh
 from ddb_jax.training.progress import duration
@@ -162,13 +162,14 @@ def run(
     ahead = [t for t in chosen if status[t.name] != "done"]
     costs = estimate_costs(config, ahead, dataset, datasets["generator"])
     if dry_run:
-        for task in tasks:
-            print(f"{status[task.name]:11} {task.name}")
+        lines = [f"{status[task.name]:11} {task.name}" for task in tasks]
         if costs:
             mesh = make_mesh(config.num_devices, config.fsdp)
-            print(describe_costs(costs, mesh))
             trained = [(task.stage, task.options.get("method", "")) for task in ahead]
-            print(memory_table(config, trained, dataset, datasets["generator"], mesh))
+            lines.append(describe_costs(costs, mesh))
+            lines.append(memory_table(config, trained, dataset, datasets["generator"], mesh))
+        if first_process():
+            print("\n".join(lines))
         return
     if jax.process_count() > 1:
         if not processes.all_equal(json.dumps(expected, sort_keys=True)):
@@ -178,7 +179,7 @@ def run(
             )
         stop = processes.AgreedStop(stop)
     # One process holds it for all.
-    hold = work_directory.locked if jax.process_index() == 0 else contextlib.nullcontext
+    hold = work_directory.locked if first_process() else contextlib.nullcontext
     with hold(workdir):
         if not rerun:
             _refuse_changed(workdir, config, tasks, expected)
