@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# XLA's CPU backend sends convolutions and matrix products to YNNPACK by default, whose filter
-# gradient is three to five times slower than Eigen's; for reductions it is the faster of the two.
-# See https://github.com/jax-ml/jax/issues/37465.
+# XLA's CPU backend sends convolutions to YNNPACK by default, whose filter gradient is three to five
+# times slower than Eigen's; for reductions and matrix products it is the faster of the two (see
+# docs/benchmark.md, and https://github.com/jax-ml/jax/issues/37465).
 # That backend also drops the barriers by which rematerialisation keeps what is computed again from
 # being computed at once, and no memory would be saved; programs without barriers stay the same.
 _CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
+    "xla_cpu_experimental_ynn_fusion_type": ("LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT"),
     "xla_disable_hlo_passes": "cse_barrier_expander",
 }
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ddb_jax.training.errors import UserError
+from ddb_jax.training.errors import UserError, first_line
 from ddb_jax.training.stop import StopFlag
 
 log = logging.getLogger("ddb_jax")
@@ -88,9 +88,8 @@ def join(
             shutdown_timeout_seconds=30,
         )
     except (ValueError, RuntimeError) as error:
-        first_line = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the processes of this run cannot be joined at {where} ({first_line});"
+            f"the processes of this run cannot be joined at {where} ({first_line(error)});"
             " without a TPU pod, Slurm or Open MPI give --coordinator=HOST:PORT,"
             " --num_processes and --process_id."
         ) from error
