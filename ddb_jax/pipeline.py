@@ -51,7 +51,7 @@ from ddb_jax.task_record import flatten, records
 from ddb_jax.training import processes, work_directory
 from ddb_jax.training.energy import EnergyMeter
 from ddb_jax.training.errors import UserError
-from ddb_jax.training.files import copy_file, first_process, read_json, write_json
+from ddb_jax.training.files import agreed, copy_file, first_process, read_json, write_json
 from ddb_jax.training.manifest import code_version, library_versions
 from ddb_jax.training.mesh import make_mesh
 from ddb_jax.training.progress import duration
@@ -242,14 +242,13 @@ def _run_task(
     folder, record = workdir / task.name, expected[task.name]
     processes.barrier(f"begin {task.name}")
     work_directory.finish_rename(folder)
-    if processes.from_first(work_directory.is_done(folder, record["fingerprint"])):
+    if agreed(lambda: work_directory.is_done(folder, record["fingerprint"])):
         log.info("%s: done before", task.name)
         return
     for name in task.inputs.values():
         if not work_directory.is_done(workdir / name, expected[name]["fingerprint"]):
             raise UserError(f"{task.name} reads from {name}, which is not done; run that first.")
     partial = work_directory.open_stage(folder, record)
-    processes.barrier(f"open {task.name}")
     context = Context(
         config=config,
         dataset=datasets["classifier"],
@@ -267,7 +266,6 @@ def _run_task(
     with EnergyMeter(mesh.local_devices) as meter:
         result = STAGES[task.stage](context)
     seconds = time.perf_counter() - begin
-    processes.barrier(f"end {task.name}")
     work_directory.close_stage(
         folder,
         {

@@ -15,7 +15,7 @@ from configs import base, digits
 from ddb_jax.benchmark import __main__ as command
 from ddb_jax.benchmark import compiled, machine, measure, presets, table
 from ddb_jax.benchmark import training as training_program
-from ddb_jax.benchmark.__main__ import PROGRAMS, choose_programs, main
+from ddb_jax.benchmark.__main__ import PROGRAMS, choose, main
 from ddb_jax.benchmark.augmentation import augment_on_host
 from ddb_jax.benchmark.bench import Bench, Row, Turns, in_turns
 from ddb_jax.benchmark.training import measure_training, waiting_share
@@ -311,7 +311,7 @@ def test_parameters_of_the_presets_resnets():
 def test_a_preset_needs_no_data_set_and_gives_way_to_flags(monkeypatch, capsys):
     size = presets.Size(("training", "input_pipeline"), {"classifier.image_size": 8}, 3, 8)
     other = presets.Size(("diffusion_train",), {}, 3, 8)
-    monkeypatch.setattr(presets, "PRESETS", {"small": (other, size)})
+    monkeypatch.setattr(command, "PRESETS", {"small": (other, size)})
     monkeypatch.setattr(command, "NUM_IMAGES", 40)
     flags = ["--preset=small", "--programs=input_pipeline", "--rounds=1"]
     assert main([*flags, "--config.classifier.batch_size=7"]) == 0
@@ -361,7 +361,7 @@ def test_cases_take_turns():
 
 
 def test_programs_are_chosen_by_name():
-    assert choose_programs("training, input_pipeline") == ["input_pipeline", "training"]
+    assert choose("--x", "b, a", ("a", "b", "c")) == ["b", "a"]
 
 
 @pytest.mark.parametrize(

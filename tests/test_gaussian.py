@@ -78,9 +78,8 @@ class Recorder:
 def loss_of(apply_fn, schedule, x_start, **options):
     labels = jnp.arange(len(x_start)) % 3
     options = {"num_classes": 3, **options}
-    return gaussian.diffusion_loss(
-        apply_fn, schedule, jax.random.key(5), x_start, labels, **options
-    )
+    batch = gaussian.noise_batch(schedule, jax.random.key(5), x_start, labels, **options)
+    return gaussian.denoising_loss(apply_fn, batch)
 
 
 def test_a_network_that_outputs_zero_pays_the_power_of_its_target():

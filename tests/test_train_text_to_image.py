@@ -161,7 +161,7 @@ def test_a_dropped_caption_is_the_empty_one():
         loss = text_to_image_loss(echo_model(), params, key, latents, tokens, no_text, settings)
         return float(loss[0])
 
-    # The noise is that of diffusion_loss; the output for token n is n everywhere.
+    # The noise is that of noise_batch; the output for token n is n everywhere.
     eps = np.asarray(jax.random.normal(jax.random.split(key, 3)[1], latents.shape))
     by_token = ((np.arange(6)[:, None, None, None] - eps) ** 2).mean()
     np.testing.assert_allclose(mse(tokens, 0.0), by_token, rtol=1e-5)

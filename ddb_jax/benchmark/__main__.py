@@ -15,7 +15,7 @@ import difflib
 import functools
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from ddb_jax.benchmark.augmentation import augmentation
 from ddb_jax.benchmark.bench import Bench, Row
 from ddb_jax.benchmark.input_pipeline import input_pipeline
 from ddb_jax.benchmark.measure import measure
-from ddb_jax.benchmark.peer.client import Peer, choose_modes
-from ddb_jax.benchmark.presets import Size, choose_sizes, sized
+from ddb_jax.benchmark.peer.client import MODES, Peer
+from ddb_jax.benchmark.presets import PRESETS, Size, sized
 from ddb_jax.benchmark.table import footnotes, heading, lines
 from ddb_jax.benchmark.text_to_image import text_to_image
 from ddb_jax.benchmark.training import training
@@ -78,14 +78,16 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     peer = None
     try:
-        names = choose_programs(given.programs)
+        asked = choose("--programs", given.programs, PROGRAMS)
+        names = [name for name in PROGRAMS if name in asked]
         for flag in ("rounds", "steps"):
             if getattr(given, flag) < 1:
                 raise UserError(f"--{flag}={getattr(given, flag)} must be at least 1.")
         if given.json and not given.json.parent.is_dir():  # not found out after minutes
             raise UserError(f"--json={given.json}: there is no folder {given.json.parent}.")
-        sizes = choose_sizes(given.preset) if given.preset else []
-        modes = choose_modes(given.peer) if given.peer else []
+        presets = choose("--preset", given.preset, PRESETS) if given.preset else []
+        sizes = [size for name in presets for size in PRESETS[name]]
+        modes = choose("--peer", given.peer, MODES) if given.peer else []
         config = config_check.load_config(given.config, overrides)
         if not sizes:
             config_check.check_config(config)
@@ -116,20 +118,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def choose_programs(names: str) -> list[str]:
-    """The programs of a list with commas, in the order of PROGRAMS.
+def choose(flag: str, names: str, known: Iterable[str]) -> list[str]:
+    """The names of a list with commas, as of a flag of the command line.
 
     Raises:
-        UserError: There is no such program; names the nearest.
+        UserError: There is no such name; says the nearest of those that are known.
     """
-    given = [name.strip() for name in names.split(",")]
+    given, known = [name.strip() for name in names.split(",")], list(known)
     for name in given:
-        if name not in PROGRAMS:
-            near = difflib.get_close_matches(name, PROGRAMS, 1, 0.0)[0]
-            raise UserError(
-                f"--programs has {name!r}, the nearest of {', '.join(PROGRAMS)} is {near!r}."
-            )
-    return [name for name in PROGRAMS if name in given]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+            raise UserError(f"{flag} has {name!r}, the nearest of {', '.join(known)} is {near!r}.")
+    return given
 
 
 def run(

@@ -41,7 +41,7 @@ class PeerTask(NamedTuple):
 
 
 def diffusion_train(config: ConfigDict, num_classes: int, batch: Mapping[str, Any]) -> PeerTask:
-    """The loss and gradient of `gaussian.diffusion_loss`, without dropout and with given noise."""
+    """The loss and gradient of `gaussian.denoising_loss`, without dropout and with given noise."""
     settings, schedule = config.diffusion, build_noise_schedule(config)
     unet = build_unet(config, num_classes).clone(dtype="float32")
     if settings.normalization != "symmetric" or settings.label_dropout_unit != "example":

@@ -1,11 +1,8 @@
 """Sizes of networks that the benchmark knows by name, for which no data set is needed."""
 
-import difflib
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
-
-from ddb_jax.training.errors import UserError
 
 
 class Size(NamedTuple):
@@ -107,23 +104,6 @@ PRESETS: dict[str, tuple[Size, ...]] = {
         Size((*OF_CLASSIFIER, *OF_DATA), _classifier(224, 128, "resnet50", "bfloat16"), 6, 224),
     ),
 }
-
-
-def choose_sizes(names: str) -> list[Size]:
-    """The sizes of a list of presets with commas.
-
-    Raises:
-        UserError: There is no such preset; names the nearest.
-    """
-    sizes: list[Size] = []
-    for name in names.split(","):
-        if name.strip() not in PRESETS:
-            near = difflib.get_close_matches(name, PRESETS, 1, 0.0)[0]
-            raise UserError(
-                f"--preset has {name!r}, the nearest of {', '.join(PRESETS)} is {near!r}."
-            )
-        sizes += PRESETS[name.strip()]
-    return sizes
 
 
 def sized(config: ConfigDict, size: Size, given: set[str]) -> ConfigDict:

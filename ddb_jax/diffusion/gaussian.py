@@ -111,9 +111,23 @@ def noise_batch(
     label_dropout_unit: str = "example",
     min_snr_gamma: float = 0.0,
 ) -> NoisedBatch:
-    """Draw timesteps, noise and dropped labels; the arguments are those of `diffusion_loss`.
+    """All that is random in a training step, drawn for the whole batch.
 
-    All of a batch at once, so that one that is computed in parts sees the same as one that is not.
+    A batch that is computed in parts therefore sees the same numbers as one that is not.
+
+    Args:
+      schedule: the noise schedule.
+      key: a random key; timesteps, noise and dropped labels all come from it.
+      x_start: float32 [B, H, W, C] in [-1, 1].
+      labels: int32 [B], 0..num_classes-1.
+      num_classes: number of classes, which is also the null label.
+      prediction: "eps" or "v".
+      label_dropout: probability of the null label, a Python float.
+      label_dropout_unit: "example" or "batch", see `guidance.drop_labels`.
+      min_snr_gamma: see `min_snr_weight`; 0 weights all timesteps alike.
+
+    Returns:
+      The batch, t being uniform on 0..T-1 for each example.
 
     Raises:
       ValueError: unknown prediction type or dropout unit, or dropout outside [0, 1].
@@ -131,57 +145,17 @@ def noise_batch(
 
 
 def denoising_loss(apply_fn: ApplyFn, batch: NoisedBatch) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The rest of `diffusion_loss`, once all random numbers are drawn."""
+    """The denoising loss of arXiv 2006.11239 (equation 14), labels dropped for guidance.
+
+    Args:
+      apply_fn: the network, (x_t [B, H, W, C], t int32 [B], labels int32 [B]) -> [B, H, W, C].
+      batch: what `noise_batch` drew.
+
+    Returns:
+      The loss, a float32 scalar: mean over examples of the (weighted) mean squared error per
+      element. And metrics: "loss", and "mse" without weights.
+    """
     error = apply_fn(batch.x_t, batch.t, batch.label).astype(jnp.float32) - batch.target
     mse = jnp.mean(error**2, axis=tuple(range(1, error.ndim)))
     loss = jnp.mean(batch.weight * mse)
     return loss, {"loss": loss, "mse": jnp.mean(mse)}
-
-
-def diffusion_loss(
-    apply_fn: ApplyFn,
-    schedule: NoiseSchedule,
-    key: jax.Array,
-    x_start: jax.Array,
-    labels: jax.Array,
-    *,
-    num_classes: int,
-    prediction: str = "eps",
-    label_dropout: float = 0.1,
-    label_dropout_unit: str = "example",
-    min_snr_gamma: float = 0.0,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The denoising loss of arXiv 2006.11239 (equation 14) with labels dropped for guidance.
-
-    Args:
-      apply_fn: the network, (x_t [B, H, W, C], t int32 [B], labels int32 [B]) -> [B, H, W, C].
-      schedule: the noise schedule.
-      key: a random key; timesteps, noise and dropped labels all come from it.
-      x_start: float32 [B, H, W, C] in [-1, 1].
-      labels: int32 [B], 0..num_classes-1.
-      num_classes: number of classes, which is also the null label.
-      prediction: "eps" or "v".
-      label_dropout: probability of the null label, a Python float.
-      label_dropout_unit: "example" or "batch", see `guidance.drop_labels`.
-      min_snr_gamma: see `min_snr_weight`; 0 weights all timesteps alike.
-
-    Returns:
-      The loss, a float32 scalar: mean over examples of the (weighted) mean squared error per
-      element, t being uniform on 0..T-1 for each example. And metrics: "loss", and "mse" without
-      weights.
-
-    Raises:
-      ValueError: unknown prediction type or dropout unit, or dropout outside [0, 1].
-    """
-    batch = noise_batch(
-        schedule,
-        key,
-        x_start,
-        labels,
-        num_classes=num_classes,
-        prediction=prediction,
-        label_dropout=label_dropout,
-        label_dropout_unit=label_dropout_unit,
-        min_snr_gamma=min_snr_gamma,
-    )
-    return denoising_loss(apply_fn, batch)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.input_pipeline import train_batches
 from ddb_jax.data.source import Example, Source
-from ddb_jax.diffusion.gaussian import diffusion_loss
+from ddb_jax.diffusion.gaussian import denoising_loss, noise_batch
 from ddb_jax.stages import model_folder
 from ddb_jax.stages.captioned_set import load_captioned
 from ddb_jax.stages.contact_sheet import save_grid
@@ -67,7 +67,7 @@ def text_to_image_loss(
     no_text: np.ndarray,
     settings: ConfigDict,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """`diffusion_loss` of latents given their captions, some of which are dropped for guidance.
+    """The denoising loss of latents given their captions, some of which are dropped for guidance.
 
     Args:
         model: Its modules, schedule and prediction are used.
@@ -91,8 +91,7 @@ def text_to_image_loss(
         context = jnp.where((labels < count)[:, None, None], contexts, empty)
         return model.unet.apply({"params": params["unet"]}, x, t, context)
 
-    return diffusion_loss(
-        apply_fn,
+    batch = noise_batch(
         model.schedule,
         key,
         latents,
@@ -102,6 +101,7 @@ def text_to_image_loss(
         label_dropout=settings.caption_dropout,
         min_snr_gamma=settings.min_snr_gamma,
     )
+    return denoising_loss(apply_fn, batch)
 
 
 def run(context: Context) -> dict[str, Any]:

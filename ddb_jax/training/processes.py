@@ -97,7 +97,7 @@ def join(
         timer.cancel()
 
 
-def leave_if_another_is_gone(error: BaseException) -> None:
+def leave_if_another_is_gone(error: Exception) -> None:
     """End this process at once where the error says that another one ended; says what to do.
 
     The usual way out would wait for the one that is gone.
@@ -106,10 +106,9 @@ def leave_if_another_is_gone(error: BaseException) -> None:
     gone = any(sign in text for text in texts for sign in SIGNS_OF_LOSS)
     if jax.process_count() == 1 or not gone:
         return
-    lines = str(error).strip().splitlines()
     print(
         f"error: process {jax.process_index()} of {jax.process_count()} stops, since another one"
-        f" has ended or cannot be reached ({lines[0][:200] if lines else repr(error)}); start all"
+        f" has ended or cannot be reached ({first_line(error)}); start all"
         " of them again with the same command, and the run goes on from its last checkpoint.",
         file=sys.stderr,
         flush=True,

@@ -4,7 +4,6 @@ The two runtimes' threads would disturb each other in one process. The other one
 one works.
 """
 
-import difflib
 import importlib.util
 import math
 import os
@@ -19,20 +18,6 @@ from ddb_jax.training.errors import UserError
 # Forms of PyTorch: as one writes it, images with the channels last, torch.compile, half precision.
 MODES = ("eager", "channels_last", "compile", "bf16")
 TOLERANCE = 1e-4  # relative, of what is compared before anything is timed
-
-
-def choose_modes(names: str) -> list[str]:
-    """The modes of a list with commas.
-
-    Raises:
-        UserError: There is no such mode; names the nearest.
-    """
-    modes = [name.strip() for name in names.split(",")]
-    for mode in modes:
-        if mode not in MODES:
-            near = difflib.get_close_matches(mode, MODES, 1, 0.0)[0]
-            raise UserError(f"--peer has {mode!r}, the nearest of {', '.join(MODES)} is {near!r}.")
-    return modes
 
 
 def check_same(found: Mapping[str, float], expected: Mapping[str, float], what: str) -> None:

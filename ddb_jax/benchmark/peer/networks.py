@@ -124,7 +124,7 @@ class UNet(nn.Module):
         s, base = settings, settings["channels"]
         condition = 4 * base
         self.channels, self.levels = base, list(enumerate(s["channel_mults"]))
-        self.num_blocks, self.attends = s["num_res_blocks"], {}
+        self.num_blocks = s["num_res_blocks"]
         self.time_table = nn.Embedding(steps, base) if s["trainable_time_table"] else None
         self.label_table = nn.Embedding(num_classes + 1, base)
         self.time_mlp, self.label_mlp = Mlp(base, condition), Mlp(base, condition)
