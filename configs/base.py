@@ -135,7 +135,7 @@ def get_config(preset: str = "") -> ConfigDict:
 
     c.given_scores = ConfigDict()
     # CSV of scores or pseudo-groups from anywhere, in the place of the amplifier's; "" is none. See
-    # ddb_jax/data/given_scores.py for its columns.
+    # ddb_jax/data/scores_file.py for its columns.
     c.given_scores.csv = ""
 
     c.search = ConfigDict()

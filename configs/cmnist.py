@@ -32,7 +32,7 @@ def get_config(preset: str = "") -> ConfigDict:
 
     c.data.name = "cmnist"
     c.data.conflicting_share = 0.005  # of train and validation; 0.9 is no bias
-    c.data.counts = "published"  # or "exact_share", see ddb_jax/data/cmnist.py
+    c.data.counts = "published"  # or "exact_share", see ddb_jax/data/sets/cmnist.py
     c.data.pct = "0.5pct"  # of the published tree, data.name=cmnist_tree
     c.data.severity = 4  # 1 to 5; of LfF's sets: the larger, the less the colours vary
 

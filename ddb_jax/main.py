@@ -21,13 +21,14 @@ from collections.abc import Sequence
 import jax
 from absl import logging as absl_logging
 
-from ddb_jax import config_check, pipeline
-from ddb_jax.training import processes
+from ddb_jax.checks import config as config_check
+from ddb_jax.run import pipeline
+from ddb_jax.runtime import processes
+from ddb_jax.runtime.errors import Interrupted, UserError
+from ddb_jax.runtime.files import work_path
+from ddb_jax.runtime.host_memory import keep_freed_memory
+from ddb_jax.runtime.stop import stop_flag
 from ddb_jax.training.compilation import enable_cache
-from ddb_jax.training.errors import Interrupted, UserError
-from ddb_jax.training.files import work_path
-from ddb_jax.training.host_memory import keep_freed_memory
-from ddb_jax.training.stop import stop_flag
 
 
 def main(arguments: Sequence[str]) -> int:

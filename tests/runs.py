@@ -9,8 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
-from ddb_jax import pipeline
-from ddb_jax.training.stop import StopFlag
+from ddb_jax.run import pipeline
+from ddb_jax.runtime.stop import StopFlag
 
 
 class StopAfter(StopFlag):

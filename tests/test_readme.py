@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from runs import run, weights
 
-from ddb_jax.debias.methods import METHODS, MethodEntry
+from ddb_jax.debias.table import METHODS, MethodEntry
 
 README = Path(__file__).parent.parent / "README.md"
 

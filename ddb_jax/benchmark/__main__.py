@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddb_jax import config_check
 from ddb_jax.benchmark import machine, programs
 from ddb_jax.benchmark.augmentation import augmentation
 from ddb_jax.benchmark.bench import Bench, Row
@@ -30,14 +29,15 @@ from ddb_jax.benchmark.presets import PRESETS, Size, sized
 from ddb_jax.benchmark.table import footnotes, heading, lines
 from ddb_jax.benchmark.text_to_image import text_to_image
 from ddb_jax.benchmark.training import training
+from ddb_jax.checks import config as config_check
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import ArraySource
+from ddb_jax.runtime.errors import Interrupted, UserError
+from ddb_jax.runtime.files import write_json
+from ddb_jax.runtime.host_memory import keep_freed_memory
+from ddb_jax.runtime.stop import stop_flag
 from ddb_jax.training.compilation import enable_cache
-from ddb_jax.training.errors import Interrupted, UserError
-from ddb_jax.training.files import write_json
-from ddb_jax.training.host_memory import keep_freed_memory
 from ddb_jax.training.mesh import make_mesh
-from ddb_jax.training.stop import stop_flag
 
 # Noise in the place of a preset's data set.
 NUM_IMAGES = 1024

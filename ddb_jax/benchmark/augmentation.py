@@ -12,7 +12,7 @@ from PIL import Image
 
 from ddb_jax.benchmark.bench import Bench, Row, in_turns
 from ddb_jax.data.preprocessing import NORMALIZATIONS, augment, to_input
-from ddb_jax.stages.networks import input_size
+from ddb_jax.stages.common.networks import input_size
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import shard_batch
 from ddb_jax.training.rng import stream

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ddb_jax.benchmark.bench import Bench, Row, in_turns
-from ddb_jax.data.image_cache import divide
-from ddb_jax.data.image_records import RecordSource, open_records, write_shard
+from ddb_jax.data.images.cache import divide
+from ddb_jax.data.images.records import RecordSource, open_records, write_shard
 from ddb_jax.data.input_pipeline import train_batches
 from ddb_jax.data.source import ArraySource, Source
 

@@ -18,10 +18,10 @@ from ddb_jax.debias.losses import cross_entropy
 from ddb_jax.diffusion.gaussian import min_snr_weight, q_sample, training_target
 from ddb_jax.diffusion.guidance import guided
 from ddb_jax.diffusion.samplers import make_table
-from ddb_jax.stages.generator import build_noise_schedule, build_unet, init_params
-from ddb_jax.stages.networks import build_classifier, init_variables
+from ddb_jax.runtime.errors import UserError
+from ddb_jax.stages.common.generator import build_noise_schedule, build_unet, init_params
+from ddb_jax.stages.common.networks import build_classifier, init_variables
 from ddb_jax.training.compilation import jit
-from ddb_jax.training.errors import UserError
 from ddb_jax.training.rng import stream
 
 CHECKED = 8  # images of the check

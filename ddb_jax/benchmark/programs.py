@@ -14,10 +14,15 @@ from ddb_jax.benchmark.peer_tasks import PeerTask
 from ddb_jax.benchmark.training import AUGMENT_KEY, make_training, place
 from ddb_jax.data.preprocessing import to_input
 from ddb_jax.diffusion.samplers import SAMPLERS, SamplerTable, make_table, sample
-from ddb_jax.stages import diffusion_step
-from ddb_jax.stages.classifier import EVAL_BATCH_SIZE
-from ddb_jax.stages.generator import build_noise_schedule, build_unet, guided_unet, init_params
-from ddb_jax.stages.networks import build_network, init_variables
+from ddb_jax.stages.common import diffusion_step
+from ddb_jax.stages.common.classifier_training import EVAL_BATCH_SIZE
+from ddb_jax.stages.common.generator import (
+    build_noise_schedule,
+    build_unet,
+    guided_unet,
+    init_params,
+)
+from ddb_jax.stages.common.networks import build_network, init_variables
 from ddb_jax.training import train_state
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import batch_sharding, replicated, shard_batch

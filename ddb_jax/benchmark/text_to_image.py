@@ -7,14 +7,13 @@ import numpy as np
 
 from ddb_jax.benchmark.bench import Bench
 from ddb_jax.benchmark.programs import Program
-from ddb_jax.stages import model_folder
-from ddb_jax.stages.latent_diffusion import PREDICTIONS, LatentDiffusion, published_schedule
-from ddb_jax.stages.latent_sampling import sample_images, sample_side, sampler_table
-from ddb_jax.text_to_image import autoencoder, clip_text, unet_condition
+from ddb_jax.runtime.errors import UserError
+from ddb_jax.text_to_image import autoencoder, clip_text, model_folder, unet_condition
+from ddb_jax.text_to_image.latent_diffusion import PREDICTIONS, LatentDiffusion, published_schedule
+from ddb_jax.text_to_image.latent_sampling import sample_images, sample_side, sampler_table
 from ddb_jax.text_to_image.layout import read_layout
 from ddb_jax.text_to_image.tokenizer import LENGTH
 from ddb_jax.training.compilation import jit
-from ddb_jax.training.errors import UserError
 from ddb_jax.training.mesh import batch_sharding, replicated
 from ddb_jax.training.rng import stream
 

@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from ddb_jax.benchmark.bench import Bench, Row, in_turns
 from ddb_jax.benchmark.training_run import training_run
 from ddb_jax.data.input_pipeline import Batch, train_batches
-from ddb_jax.debias.method import JointMethod, TrainingSet
-from ddb_jax.debias.methods import METHODS
-from ddb_jax.stages.classifier_step import MAIN, make_train_step
-from ddb_jax.stages.networks import build_network, init_variables, input_size
+from ddb_jax.debias.contract import JointMethod, TrainingSet
+from ddb_jax.debias.table import METHODS
+from ddb_jax.stages.common.classifier_step import MAIN, make_train_step
+from ddb_jax.stages.common.networks import build_network, init_variables, input_size
 from ddb_jax.training import train_state
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import replicated, shard_batch, state_shardings

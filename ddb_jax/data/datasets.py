@@ -7,21 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddb_jax.data.align_conflict import list_align_conflict
-from ddb_jax.data.bar import list_bar
-from ddb_jax.data.ccifar10 import load_ccifar10
-from ddb_jax.data.cmnist import load_cmnist
-from ddb_jax.data.csv_table import list_csv
-from ddb_jax.data.digits import load_coloured_digits
-from ddb_jax.data.image_folder import list_folder
-from ddb_jax.data.imagenet9 import list_imagenet9
+from ddb_jax.data.images.prepare import load_listing
 from ddb_jax.data.listing import Files, Listing, complete_splits
-from ddb_jax.data.prepare import load_listing
+from ddb_jax.data.sets.align_conflict import list_align_conflict
+from ddb_jax.data.sets.bar import list_bar
+from ddb_jax.data.sets.ccifar10 import load_ccifar10
+from ddb_jax.data.sets.cmnist import load_cmnist
+from ddb_jax.data.sets.csv_table import list_csv
+from ddb_jax.data.sets.digits import load_coloured_digits
+from ddb_jax.data.sets.image_folder import list_folder
+from ddb_jax.data.sets.imagenet9 import list_imagenet9
+from ddb_jax.data.sets.tfds_images import open_tfds
+from ddb_jax.data.sets.urbancars import list_urbancars
+from ddb_jax.data.sets.waterbirds import list_waterbirds
 from ddb_jax.data.source import ArraySource, Dataset, check_dataset
-from ddb_jax.data.tfds_images import open_tfds
-from ddb_jax.data.urbancars import list_urbancars
-from ddb_jax.data.waterbirds import list_waterbirds
-from ddb_jax.training.stop import StopFlag
+from ddb_jax.runtime.stop import StopFlag
 
 
 def _root(settings: Any) -> Path:

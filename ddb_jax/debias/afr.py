@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddb_jax.debias.contract import FrozenFeatures, LastLayer, TrainingSet
 from ddb_jax.debias.logistic_regression import Head, head_logits
 from ddb_jax.debias.losses import cross_entropy
-from ddb_jax.debias.method import FrozenFeatures, LastLayer, TrainingSet
 
 
 class AFRSettings(Protocol):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.method import Batch, Method, TrainingSet, plain
+from ddb_jax.debias.contract import Batch, Method, TrainingSet, plain
 
 
 class BiasBalanceSettings(Protocol):

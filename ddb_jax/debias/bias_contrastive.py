@@ -19,9 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.contrastive import log_probabilities, mean_over_positives, same, similarities
-from ddb_jax.debias.losses import accuracy, cross_entropy
-from ddb_jax.debias.method import (
+from ddb_jax.debias.contract import (
     Batch,
     JointMethod,
     NetworkSpec,
@@ -29,6 +27,8 @@ from ddb_jax.debias.method import (
     TrainingSet,
     no_state,
 )
+from ddb_jax.debias.contrastive import log_probabilities, mean_over_positives, same, similarities
+from ddb_jax.debias.losses import accuracy, cross_entropy
 
 ROUNDING = 1e-6  # of a cosine in float32
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddb_jax.debias.contract import Batch, JointMethod, NetworkSpec, State, no_state
 from ddb_jax.debias.losses import accuracy, generalized_cross_entropy
-from ddb_jax.debias.method import Batch, JointMethod, NetworkSpec, State, no_state
 
 
 class CommitteeSettings(Protocol):

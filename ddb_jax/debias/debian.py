@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from ddb_jax.debias.contract import Batch, JointMethod, NetworkSpec, State, TrainingSet
 from ddb_jax.debias.losses import accuracy, cross_entropy
-from ddb_jax.debias.method import Batch, JointMethod, NetworkSpec, State, TrainingSet
 
 EPSILON = 1e-6
 FAR_BELOW = -1e9  # below every log-membership, and finite: a class may have no example

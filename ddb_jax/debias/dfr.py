@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddb_jax.debias.contract import FrozenFeatures, LastLayer, TrainingSet
 from ddb_jax.debias.logistic_regression import Head, fit_logistic_regression
-from ddb_jax.debias.method import FrozenFeatures, LastLayer, TrainingSet
 
 # Far below what changes a prediction, and several times fewer steps than the solver's own.
 TOLERANCE = 1e-5

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.difficulty import final_weights, init_memories, weigh
+from ddb_jax.debias.contract import Batch, JointMethod, NetworkSpec, State, TrainingSet
+from ddb_jax.debias.loss_memory import final_weights, init_memories, weigh
 from ddb_jax.debias.losses import (
     accuracy,
     cross_entropy,
     generalized_cross_entropy,
     masked_mean,
 )
-from ddb_jax.debias.method import Batch, JointMethod, NetworkSpec, State, TrainingSet
 
 
 class DisEntSettings(Protocol):

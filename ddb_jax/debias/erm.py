@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.method import Batch, Method, State, TrainingSet, plain
+from ddb_jax.debias.contract import Batch, Method, State, TrainingSet, plain
 
 
 def make(settings: Any, training_set: TrainingSet) -> Method:

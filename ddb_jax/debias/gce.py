@@ -7,8 +7,8 @@ other methods are biased.
 import functools
 from typing import Protocol
 
+from ddb_jax.debias.contract import Method, TrainingSet, plain
 from ddb_jax.debias.losses import generalized_cross_entropy
-from ddb_jax.debias.method import Method, TrainingSet, plain
 
 
 class GCESettings(Protocol):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.method import SAMPLINGS, Batch, Method, State, TrainingSet
+from ddb_jax.debias.contract import SAMPLINGS, Batch, Method, State, TrainingSet
 
 
 class GroupDROSettings(Protocol):

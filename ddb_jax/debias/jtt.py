@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ddb_jax.debias.method import Method, TrainingSet, plain
+from ddb_jax.debias.contract import Method, TrainingSet, plain
 
 
 class JTTSettings(Protocol):

@@ -12,14 +12,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from ddb_jax.debias.difficulty import final_weights, init_memories, weigh
-from ddb_jax.debias.losses import (
-    accuracy,
-    cross_entropy,
-    generalized_cross_entropy,
-    masked_mean,
-)
-from ddb_jax.debias.method import (
+from ddb_jax.debias.contract import (
     Batch,
     JointMethod,
     Method,
@@ -27,6 +20,13 @@ from ddb_jax.debias.method import (
     State,
     TrainingSet,
     plain,
+)
+from ddb_jax.debias.loss_memory import final_weights, init_memories, weigh
+from ddb_jax.debias.losses import (
+    accuracy,
+    cross_entropy,
+    generalized_cross_entropy,
+    masked_mean,
 )
 
 

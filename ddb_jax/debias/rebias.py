@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.losses import accuracy, cross_entropy
-from ddb_jax.debias.method import (
+from ddb_jax.debias.contract import (
     Batch,
     JointMethod,
     NetworkSpec,
@@ -21,6 +20,7 @@ from ddb_jax.debias.method import (
     TrainingSet,
     no_state,
 )
+from ddb_jax.debias.losses import accuracy, cross_entropy
 
 MIN_BATCH = 4  # the estimator divides by B - 3
 EPSILON = 1e-12

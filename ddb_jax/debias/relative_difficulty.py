@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.difficulty import (
+from ddb_jax.debias.contract import Batch, Method, State, TrainingSet, no_state
+from ddb_jax.debias.loss_memory import (
     EPSILON,
     class_maximum,
     new_memory,
@@ -14,7 +15,6 @@ from ddb_jax.debias.difficulty import (
     share_of_class_maximum,
     update_memory,
 )
-from ddb_jax.debias.method import Batch, Method, State, TrainingSet, no_state
 
 
 class RelativeDifficultySettings(Protocol):

@@ -13,9 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddb_jax.debias.contrastive import log_probabilities, mean_over_positives, same, similarities
-from ddb_jax.debias.losses import accuracy, cross_entropy, generalize
-from ddb_jax.debias.method import (
+from ddb_jax.debias.contract import (
     Batch,
     JointMethod,
     NetworkSpec,
@@ -23,6 +21,8 @@ from ddb_jax.debias.method import (
     TrainingSet,
     no_state,
 )
+from ddb_jax.debias.contrastive import log_probabilities, mean_over_positives, same, similarities
+from ddb_jax.debias.losses import accuracy, cross_entropy, generalize
 
 
 class SelecMixSettings(Protocol):

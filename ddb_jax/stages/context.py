@@ -8,8 +8,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ddb_jax.data.source import Dataset
-from ddb_jax.training.errors import Interrupted
-from ddb_jax.training.stop import StopFlag
+from ddb_jax.runtime.errors import Interrupted
+from ddb_jax.runtime.stop import StopFlag
 
 
 @dataclass(frozen=True)

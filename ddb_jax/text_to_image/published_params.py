@@ -16,8 +16,8 @@ import ml_dtypes  # noqa: F401  lets NumPy name bfloat16, which safetensors asks
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ddb_jax.runtime.files import make_folder, write_through
 from ddb_jax.text_to_image.layout import weight_files
-from ddb_jax.training.files import make_folder, write_through
 
 LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 # Modules whose published names end in a number after an underscore, which is no list index.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.training.files import make_folder, write_atomically
+from ddb_jax.runtime.files import make_folder, write_atomically
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77  # tokens of a text, START and END included

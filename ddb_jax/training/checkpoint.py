@@ -15,10 +15,10 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from ddb_jax.training.errors import UserError, first_line
-from ddb_jax.training.files import agreed, first_process, is_local, local_copy
-from ddb_jax.training.processes import barrier
-from ddb_jax.training.remote_steps import RemoteSteps, on_host, write_tree
+from ddb_jax.runtime.errors import UserError, first_line
+from ddb_jax.runtime.files import agreed, first_process, is_local, local_copy
+from ddb_jax.runtime.processes import barrier
+from ddb_jax.runtime.remote_steps import RemoteSteps, on_host, write_tree
 
 log = logging.getLogger("ddb_jax")
 

@@ -10,14 +10,14 @@ import numpy as np
 from clu import parameter_overview
 from jax.sharding import Mesh
 
+from ddb_jax.runtime.errors import Interrupted, UserError
+from ddb_jax.runtime.processes import AgreedStop, leave_if_another_is_gone
+from ddb_jax.runtime.progress import Progress
+from ddb_jax.runtime.stop import StopFlag
 from ddb_jax.training.checkpoint import Checkpoints, abstract_like
-from ddb_jax.training.errors import Interrupted, UserError
 from ddb_jax.training.mesh import put, replicated, shard_batch, state_shardings
 from ddb_jax.training.metric_writer import MetricWriter
-from ddb_jax.training.processes import AgreedStop, leave_if_another_is_gone
-from ddb_jax.training.progress import Progress
 from ddb_jax.training.step_memory import describe_memory, jit_step, memory_of
-from ddb_jax.training.stop import StopFlag
 from ddb_jax.training.train_state import TrainState
 
 log = logging.getLogger("ddb_jax")

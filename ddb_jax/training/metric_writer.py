@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from ddb_jax.training.files import (
+from ddb_jax.runtime.files import (
     copy_tree,
     first_process,
     is_local,

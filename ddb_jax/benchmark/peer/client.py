@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ddb_jax.training.errors import UserError
+from ddb_jax.runtime.errors import UserError
 
 # Forms of PyTorch: as one writes it, images with the channels last, torch.compile, half precision.
 MODES = ("eager", "channels_last", "compile", "bf16")

@@ -1,0 +1,248 @@
+"""Everything that can be wrong with a config, found before anything is allocated."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ddb_jax.checks.devices import indivisible_parts, unusable_bfloat16, unusable_remat
+from ddb_jax.checks.field_values import CHOICES, LISTS, RANGES
+from ddb_jax.checks.generated_images import batch_sections, unusable_generated
+from ddb_jax.checks.methods import unusable_settings
+from ddb_jax.checks.networks import unusable_network
+from ddb_jax.data.datasets import ARRAYS, DATASETS, missing_settings
+from ddb_jax.debias.table import method_entry
+from ddb_jax.runtime.errors import UserError
+from ddb_jax.stages.common.generator import build_sampler_table
+from ddb_jax.training.mesh import indivisible_batches
+
+
+def load_config(argument: str, overrides: list[str]) -> ConfigDict:
+    """The config that --config=file.py:preset and --config.field=value flags name.
+
+    Args:
+        argument: Path of the config file, with ":preset" or without.
+        overrides: The flags, as given.
+
+    Raises:
+        UserError: The file or preset cannot be loaded, or fields or values are wrong; all fields
+            are named at once.
+    """
+    path = argument.split(":")[0]
+    if not Path(path).is_file():
+        raise UserError(f"there is no config file {path}.")
+    try:
+        config = _parse([f"--config={argument}"])
+    except Exception as error:  # a config file is a program, and may fail in any way
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__
+        first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise UserError(f"--config={argument} cannot be loaded: {first_line}.") from None
+    problems = []
+    fields = field_names(config)
+    overrides = [_tuple_literal(config, override) for override in overrides]
+    for override in overrides:
+        name = override.removeprefix("--config.").split("=")[0]
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1, 0.0)[0]
+            problems.append(f"there is no field config.{name}, the nearest is config.{near}")
+            continue
+        try:
+            _parse([f"--config={argument}", override])
+        except (flags.Error, TypeError, ValueError, SyntaxError):
+            kind = type(_get(config, name)).__name__
+            problems.append(f"{override} does not give the {kind} that the field holds")
+    if problems:
+        raise UserError("; ".join(problems) + ".")
+    return _parse([f"--config={argument}", *overrides])
+
+
+def _tuple_literal(config: ConfigDict, override: str) -> str:
+    """--config.methods=erm,ddb_i as --config.methods=('erm', 'ddb_i'), which the parser reads."""
+    flag, _, value = override.partition("=")
+    name = flag.removeprefix("--config.")
+    if name not in field_names(config) or not isinstance(_get(config, name), tuple):
+        return override
+    if value.startswith(("(", "[")):
+        return override
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    return f"{flag}={tuple(map(_literal, words))!r}"
+
+
+def _literal(word: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def _parse(arguments: list[str]) -> ConfigDict:
+    values = flags.FlagValues()
+    arguments = ["", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    values(arguments)
+    return values["config"].value
+
+
+def field_names(config: ConfigDict) -> list[str]:
+    """Dotted names of all fields."""
+    names = []
+    for name, value in config.items():
+        names += [f"{name}.{n}" for n in field_names(value)] if hasattr(value, "items") else [name]
+    return names
+
+
+def _get(config: ConfigDict, name: str) -> Any:
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuse a config with bad values.
+
+    Raises:
+        UserError: Names every bad value at once.
+    """
+    names = field_names(config)
+    problems = _mistyped(config, names)
+    if problems:
+        raise UserError("; ".join(problems) + ".")  # the checks below take the types for granted
+    for name, choices in CHOICES.items():
+        if name in names:
+            problems += _unless_in(f"config.{name}", _get(config, name), choices)
+    for method in config.methods:
+        try:
+            method_entry(method)
+        except ValueError as error:
+            problems.append(f"config.methods: {error}")
+    for name in names:
+        value = _get(config, name)
+        for pattern, (allowed, words) in RANGES.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and re.fullmatch(pattern, name) and not allowed(value):
+                problems.append(f"config.{name} is {value}, it must be {words}")
+    if not config.methods:
+        problems.append("config.methods is empty")
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+        problems.append(f"config.seeds is {config.seeds}, it must hold different numbers")
+    if any(not 0 <= seed < 2**32 for seed in config.seeds):
+        problems.append(
+            f"config.seeds is {config.seeds}, they must be at least 0 and less than 2^32"
+        )
+    if config.amplifier.gce_scaled and config.amplifier.gce_q == 0:
+        problems.append("config.amplifier.gce_scaled needs a config.amplifier.gce_q above 0")
+    if config.unet.num_heads > 0 and config.unet.channels % (2 * config.unet.num_heads):
+        problems.append(
+            f"config.unet.channels is {config.unet.channels}, it must be a multiple of twice"
+            f" config.unet.num_heads, {config.unet.num_heads}"
+        )
+    if config.diffusion.image_size < 1 or config.classifier.image_size < 1:
+        problems.append(
+            "config.diffusion.image_size and config.classifier.image_size must be above 0"
+        )
+    factor = 2 ** (len(config.unet.channel_mults) - 1)
+    if config.diffusion.image_size % factor:
+        problems.append(
+            f"config.diffusion.image_size is {config.diffusion.image_size}, which the UNet's"
+            f" {len(config.unet.channel_mults)} levels do not divide; take a multiple of {factor}"
+        )
+    if not problems:
+        try:
+            build_sampler_table(config)
+        except ValueError as error:
+            problems.append(f"config.synthesis: {error}")
+    if config.data.name in DATASETS:
+        problems += missing_settings(config.data)
+    if config.given_scores.csv and not Path(config.given_scores.csv).is_file():
+        problems.append(
+            f"config.given_scores.csv is {config.given_scores.csv}, and there is no such file"
+        )
+    problems += _unequal_sizes(config)
+    if not problems:
+        problems += unusable_settings(config) + unusable_generated(config)
+    for name in ("amplifier", "classifier"):
+        section = config[name]
+        fields = ("network", "stem", "norm", "dtype")
+        if all(section[field] in CHOICES[f"{name}.{field}"] for field in fields):
+            problems += unusable_network(f"config.{name}", section, config.diffusion.image_size)
+    drawn = [] if problems else batch_sections(config)
+    problems += unusable_remat(config) + unusable_bfloat16(config, drawn, jax.devices()[0])
+    if config.num_devices > jax.device_count():
+        problems.append(
+            f"config.num_devices is {config.num_devices}, but only {jax.device_count()}"
+            f" {'device is' if jax.device_count() == 1 else 'devices are'} visible"
+        )
+    else:
+        sections = ["diffusion", "synthesis", "amplifier", "classifier", *drawn]
+        batch_sizes = {f"{name}.batch_size": _get(config, name).batch_size for name in sections}
+        num_devices = max(config.num_devices, 0) or jax.device_count()
+        problems += indivisible_batches(batch_sizes, num_devices)
+        problems += indivisible_parts(config, num_devices)
+        if config.fsdp > 0 and num_devices % config.fsdp:
+            problems.append(
+                f"config.fsdp is {config.fsdp}, which does not divide the {num_devices} devices"
+            )
+        if jax.process_count() > 1 and num_devices != jax.device_count():
+            problems.append(
+                f"config.num_devices is {config.num_devices}, and a run of several processes uses"
+                f" all their {jax.device_count()} devices: take 0"
+            )
+    if problems:
+        raise UserError("; ".join(problems) + ".")
+
+
+def _unequal_sizes(config: ConfigDict) -> list[str]:
+    """A sentence when images would be cropped, or resized, that should not be."""
+    generator = config.diffusion.image_size
+    classifier = config.classifier.source_size or config.classifier.image_size
+    if 0 < config.amplifier.image_size < generator:
+        return [
+            f"config.amplifier.image_size is {config.amplifier.image_size}, less than"
+            f" config.diffusion.image_size, {generator}: the amplifier would see parts of the"
+            " images, and judge by others; take 0 for the same"
+        ]
+    if config.data.resize != "none" or config.data.name in ARRAYS or generator == classifier:
+        return []
+    return [
+        "config.data.resize is 'none', and the images are asked for at two sizes,"
+        f" config.diffusion.image_size {generator} and the classifier's source_size or image_size"
+        f" {classifier}: make them one, or take 'squash' or 'center_crop'"
+    ]
+
+
+def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
+    """Sentences for lists of wrong entries and numbers that are none."""
+    problems = []
+    for name in names:
+        value = _get(config, name)
+        kind = LISTS.get(name, int)
+        allowed = (int, float) if kind is float else (kind,)
+        if isinstance(value, tuple) and not all(type(entry) in allowed for entry in value):
+            words = {str: "names", int: "whole numbers", float: "numbers"}[kind]
+            problems.append(f"config.{name} is {value}, it must be a list of {words}")
+        if isinstance(value, float) and not math.isfinite(value):
+            problems.append(f"config.{name} is {value}, it must be a finite number")
+    for name in ("seeds", "methods", "unet.channel_mults", "unet.attention_resolutions"):
+        if not isinstance(_get(config, name), tuple):
+            problems.append(f"config.{name} is {_get(config, name)!r}, it must be a list")
+    if not config.unet.channel_mults:
+        problems.append("config.unet.channel_mults is empty")
+    return problems
+
+
+def _unless_in(name: str, value: str, choices: Iterable[str]) -> list[str]:
+    choices = list(choices)
+    if value in choices:
+        return []
+    near = difflib.get_close_matches(value, choices, 1, 0.0)
+    return [f"{name} is {value!r}, the nearest of {', '.join(choices)} is {near[0]!r}"]

@@ -1,0 +1,83 @@
+"""What can be wrong with the settings of methods, and of the search over them."""
+
+import math
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ddb_jax.debias.contract import JointMethod, TrainingSet
+from ddb_jax.debias.rebias import MIN_BATCH
+from ddb_jax.debias.table import method_entry
+from ddb_jax.stages.common.networks import KINDS
+
+
+def unusable_settings(config: ConfigDict) -> list[str]:
+    """Sentences for settings that a method refuses, or that a search cannot work with.
+
+    Args:
+        config: Its methods and selection rules are known ones.
+    """
+    problems, whole = [], []
+    for name in config.methods:
+        try:
+            if isinstance(example_method(config, name), JointMethod):
+                whole.append(name)
+        except ValueError as error:
+            problems.append(f"config.{method_entry(name).settings}: {str(error).rstrip('.')}")
+    if "rebias" in config.methods and config.classifier.batch_size < MIN_BATCH:
+        problems.append(
+            f"config.classifier.batch_size is {config.classifier.batch_size}, and rebias needs"
+            f" batches of at least {MIN_BATCH}"
+        )
+    if config.classifier.accumulate > 1 and whole:
+        problems.append(
+            f"config.classifier.accumulate is {config.classifier.accumulate}, and"
+            f" {', '.join(whole)} {'need' if len(whole) > 1 else 'needs'} the whole batch at once,"
+            " whose images or networks it compares: take 1, or leave out"
+            f" {'them' if len(whole) > 1 else 'it'}"
+        )
+    c_grid = config.dfr.c_grid
+    if not c_grid or not all(c > 0 and math.isfinite(c) for c in c_grid):
+        problems.append(f"config.dfr.c_grid is {c_grid}, it must hold numbers greater than 0")
+    if config.committee.agreement > config.committee.members:
+        problems.append(
+            f"config.committee.agreement is {config.committee.agreement}, more than its"
+            f" {config.committee.members} members"
+        )
+    rules = [name for name in config.classifier if name.endswith("selection")]
+    blind = [f"config.classifier.{name}" for name in rules if config.classifier[name] == "last"]
+    if config.search.tries > 1 and blind:
+        problems.append(
+            f"config.search.tries is {config.search.tries}, and {' and '.join(blind)} 'last' looks"
+            " at nothing that tries could be chosen by: take another rule"
+        )
+    return list(dict.fromkeys(problems))
+
+
+def classifiers_in_step(config: ConfigDict, name: str) -> int:
+    """How many passes of a classifier a training step of the method takes for one image."""
+    return passes_of(example_method(config, name))
+
+
+def passes_of(method: Any) -> int:
+    """The same of a method that is made."""
+    if not isinstance(method, JointMethod):
+        return 1
+    kinds = [spec.kind for spec in method.networks.values()]
+    return method.views * sum(len(KINDS[kind].classifiers) for kind in kinds)
+
+
+def example_method(config: ConfigDict, name: str) -> Any:
+    """The method for a training set of two images, with all that it may ask for."""
+    settings, numbers = method_entry(name).settings, np.arange(2)
+    training_set = TrainingSet(
+        labels=numbers,
+        num_classes=2,
+        group_sizes=np.ones(2, np.int64),
+        amplifier_loss=numbers.astype(np.float32),
+        bias=numbers,
+        flagged=numbers > 0,
+        bias_features=numbers[:, None].astype(np.float32),
+    )
+    return method_entry(name).make(config[settings] if settings else None, training_set)

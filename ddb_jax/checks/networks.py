@@ -1,0 +1,48 @@
+"""What can be wrong with a classifier section that only building its network shows."""
+
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from ddb_jax.models.pretrained import PRETRAINED, load_pretrained
+from ddb_jax.stages.common.networks import build_classifier, init_variables
+
+
+def unusable_network(name: str, section: ConfigDict, generator_size: int) -> list[str]:
+    """Sentences for a classifier that cannot see such small images or start from such weights.
+
+    The file of weights is read here, since a training before it is needed may take hours.
+
+    Args:
+        name: Of the section, as in config.classifier.
+        section: Its choices are known ones.
+        generator_size: Side of the images that a section without image_size sees.
+    """
+    weights = f"{name}.weights"
+    side = section.image_size or generator_size
+    scratch = f"or train from scratch with --{weights}="
+    if side < 1:
+        return []  # said elsewhere
+    if section.weights and section.network not in PRETRAINED:
+        return [
+            f"{weights} is {section.weights}, but weights are read for {', '.join(PRETRAINED)}"
+            f" and {name}.network is {section.network}: take one of these, {scratch}"
+        ]
+    if section.weights and not Path(section.weights).is_file():
+        return [
+            f"{weights} is {section.weights}, and there is no such file: get it by"
+            f" `python -m ddb_jax.data.download {section.network}` (torchvision's"
+            f" {PRETRAINED[section.network].url}), {scratch}"
+        ]
+    try:
+        model = build_classifier(section, 2)  # a head of any other number of classes is left out
+        variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), side))
+    except ValueError as error:
+        return [f"{name}.network {section.network} at {side} pixels: {error}"]
+    if section.weights:
+        try:
+            load_pretrained(section.network, variables, Path(section.weights))
+        except (OSError, ValueError) as error:
+            return [f"{weights}: {error}; give another file, {scratch}"]
+    return []

@@ -1,0 +1,219 @@
+"""A folder of decoded images: ArrayRecord shards, filled by several threads, resumable.
+
+Beside each shard lies a file of the same name in JSON with its length, its broken images and a hash
+of the others. A shard whose two files are there and agree is never made again.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ddb_jax.data.images.records import write_shard
+from ddb_jax.runtime.errors import Interrupted
+from ddb_jax.runtime.files import read_json, write_json
+from ddb_jax.runtime.progress import Progress
+from ddb_jax.runtime.stop import StopFlag
+
+SHARD_IMAGES = 1000
+SHARD_BYTES = 64 << 20
+LOCK_POLL_SECONDS = 0.2
+
+log = logging.getLogger("ddb_jax")
+
+# What decoding gives: the pixels, or why there are none. An OSError means that the image was not
+# read, which may be otherwise tomorrow; a ValueError, that it cannot be used.
+Decoded = np.ndarray | OSError | ValueError
+
+
+@dataclass(frozen=True)
+class CachedShard:
+    """A part of the images.
+
+    Attributes:
+        file: The ArrayRecord file; its records are the images that are not broken, in order.
+        paths: Of all its images, the broken ones too.
+    """
+
+    file: Path
+    paths: tuple[str, ...]
+
+    @property
+    def verdict_file(self) -> Path:
+        """What is known of the shard."""
+        return self.file.with_suffix(".json")
+
+    def verdict(self) -> dict[str, str] | None:
+        """Reason by path of its broken images, or None when the shard is to be made."""
+        try:
+            known = read_json(self.verdict_file)
+            whole = known["bytes"] == self.file.stat().st_size and "sha256" in known
+            return known["broken"] if whole else None
+        except (OSError, ValueError):
+            return None
+
+    def pixels_hash(self) -> str:
+        """SHA-256 of its decoded images; "" where one of them could not be read yet."""
+        return read_json(self.verdict_file)["sha256"] if self.verdict_file.exists() else ""
+
+
+def divide(folder: Path, paths: Sequence[str], image_bytes: int) -> list[CachedShard]:
+    """The shards of these images: up to 1,000 images or 64 MiB each, whichever is less."""
+    size = max(1, min(SHARD_IMAGES, SHARD_BYTES // image_bytes))
+    return [
+        CachedShard(folder / f"shard-{first // size:05d}.arrayrecord", tuple(paths[first:][:size]))
+        for first in range(0, len(paths), size)
+    ]
+
+
+def fill(
+    shards: Sequence[CachedShard],
+    decode: Callable[[str], Decoded],
+    *,
+    title: str,
+    num_threads: int,
+    stop: StopFlag | None = None,
+) -> dict[str, str]:
+    """Make the shards that are not whole; returns the reason by path of all broken images.
+
+    A process that makes shards of the same folder is waited for. The order of the records does not
+    depend on the threads.
+
+    Args:
+        shards: All of one folder.
+        decode: Called from `num_threads` threads; the images all have one shape.
+        title: Of the progress line.
+        num_threads: At least 1.
+        stop: Asked after every image.
+
+    Raises:
+        ValueError: The folder cannot be written to.
+        Interrupted: `stop` was set; whole shards are kept.
+    """
+    verdicts = [shard.verdict() for shard in shards]
+    if None in verdicts:
+        folder = shards[0].file.parent
+        with _held(folder, stop):
+            verdicts = _fill(shards, decode, title, num_threads, stop)
+    return {path: reason for verdict in verdicts for path, reason in verdict.items()}
+
+
+def _fill(
+    shards: Sequence[CachedShard],
+    decode: Callable[[str], Decoded],
+    title: str,
+    num_threads: int,
+    stop: StopFlag | None,
+) -> list[dict[str, str]]:
+    verdicts = [shard.verdict() for shard in shards]
+    total = sum(len(shard.paths) for shard in shards)
+    done = sum(len(s.paths) for s, v in zip(shards, verdicts, strict=True) if v is not None)
+    progress = Progress(title, total, start=done, unit="images")
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        for number, shard in enumerate(shards):
+            if verdicts[number] is not None:
+                continue
+            if shard.verdict_file.exists():
+                log.info("%s is missing or cut short: its images are decoded again", shard.file)
+            results = []
+            for result in pool.map(decode, shard.paths):
+                if stop:
+                    raise Interrupted(
+                        f"stopped while {title}: {done:,} of {total:,} images are done;"
+                        " the same command goes on from there.",
+                        128 + stop.signal,
+                    )
+                results.append(result)
+                progress.update(done + len(results))
+            verdicts[number] = _write(shard, results)
+            done += len(results)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        progress.close()
+    return verdicts
+
+
+def _write(shard: CachedShard, results: list[Decoded]) -> dict[str, str]:
+    images = [result for result in results if isinstance(result, np.ndarray)]
+    failed = {
+        path: result
+        for path, result in zip(shard.paths, results, strict=True)
+        if isinstance(result, Exception)
+    }
+    broken = {path: _reason(error) for path, error in failed.items()}
+    unknown = np.full(len(images), -1)
+    with writing(shard.file.parent):
+        pixels = np.array(images, np.uint8)
+        write_shard(shard.file, pixels, unknown, unknown)
+        if not any(isinstance(error, OSError) for error in failed.values()):
+            length = shard.file.stat().st_size
+            sha256 = hashlib.sha256(pixels).hexdigest()
+            verdict = {"bytes": length, "broken": broken, "sha256": sha256}
+            write_json(shard.verdict_file, verdict, every_process=True)
+    return broken
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns a failure to write into one sentence.
+
+    Raises:
+        ValueError: The block could not write.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
+        reason = getattr(error, "strerror", None) or str(error).split(";")[0]
+        raise ValueError(
+            f"the decoded images cannot be written to {folder} ({reason}):"
+            " make room there, or give another folder with config.data.cache."
+        ) from error
+
+
+@contextlib.contextmanager
+def _held(folder: Path, stop: StopFlag | None) -> Iterator[None]:
+    """Make the folder and hold it for this process; the lock ends with the process."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    with lock:
+        told = False
+        while not _lock(lock.fileno(), folder):
+            if not told:
+                log.info("another process is decoding into %s: waiting for it", folder)
+                told = True
+            if stop:
+                raise Interrupted(
+                    f"stopped while waiting for another process to decode into {folder}.",
+                    128 + stop.signal,
+                )
+            time.sleep(LOCK_POLL_SECONDS)
+        yield
+
+
+def _lock(descriptor: int, folder: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Some network file systems have no locks. Two processes then do the same work; files that
+        # appear whole under their names keep that harmless.
+        return True
+    for leftover in folder.glob(".shard-*.tmp"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    return True

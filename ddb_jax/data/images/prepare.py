@@ -1,0 +1,196 @@
+"""Image files decoded once: a `Listing` becomes a cache of decoded images, and that a `Dataset`.
+
+A cache holds every file of the listing once, ordered by path and whatever its split, so that other
+labels and other draws of the splits do not decode again.
+"""
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ddb_jax.data.images.cache import CachedShard, Decoded, divide, fill, writing
+from ddb_jax.data.images.decode import RESIZES, decode_image
+from ddb_jax.data.images.records import RecordSource, Shards, in_memory
+from ddb_jax.data.listing import Files, Listing
+from ddb_jax.data.source import Dataset, Example
+from ddb_jax.runtime.errors import UserError
+from ddb_jax.runtime.files import write_atomically
+from ddb_jax.runtime.stop import StopFlag
+
+DECODER_VERSION = 1  # to be raised when decode_image gives other pixels
+MEMORY_BYTES = 1 << 30
+
+
+def load_listing(
+    listing: Listing,
+    *,
+    image_size: int,
+    resize: str,
+    cache_dir: Path,
+    max_broken: int = 0,
+    num_threads: int = 0,
+    open_image: Callable[[str], bytes | Image.Image] | None = None,
+    content_key: str = "",
+    stop: StopFlag | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Dataset:
+    """Decode what the cache lacks, and open the cache.
+
+    A cache is found by the path, length and time of change of every file, `image_size` and
+    `resize`: a file that is rewritten with its length and time as they were is not noticed. A file
+    that could not be read, as opposed to decoded, is tried again at every start.
+
+    Args:
+        listing: Has a train, a validation and a test split.
+        image_size: Height and width of the decoded images.
+        resize: One of `RESIZES`; see `decode_image`.
+        cache_dir: Folder of the caches of all data sets; several processes may share it.
+        max_broken: How many images may be unusable; they are left out of their splits.
+        num_threads: Threads that decode; 0 is one for each core.
+        open_image: Where the images are not files: gives the image of a path of the listing, as
+            `decode_image` takes it; called from several threads. One path is one image, in
+            whichever split.
+        content_key: With `open_image`: stands for the content where files have length and time.
+        stop: Asked while images are decoded.
+        memory_bytes: The images are held in memory when all splits together are no larger than
+            this, else they are read when asked for.
+
+    Raises:
+        ValueError: More than `max_broken` images cannot be used, the cache cannot be written to,
+            or an argument is wrong.
+        UserError: The cache is damaged inside; reading from the sources may raise it too.
+        Interrupted: `stop` was set; what was decoded is kept, but for a part of a shard.
+    """
+    if resize not in RESIZES or image_size < 1:
+        raise ValueError(
+            f"images cannot be resized to {image_size} pixels by {resize!r}: the size must be at"
+            f" least 1, the way one of {', '.join(RESIZES)}."
+        )
+    if (open_image is None) != (content_key == ""):
+        raise ValueError("open_image and content_key go together.")
+
+    def decode(path: str) -> Decoded:
+        try:
+            data = open_image(path) if open_image else (listing.root / path).read_bytes()
+            return decode_image(data, image_size, resize)
+        except (OSError, ValueError) as error:
+            return error
+
+    paths = sorted({path for files in listing.splits.values() for path in files.paths})
+    key = f"{content_key or _stat_key(listing.root, paths)} {DECODER_VERSION}\n"
+    digest = hashlib.sha256(os.fsencode(key + "\n".join(paths))).hexdigest()[:16]
+    folder = cache_dir / f"{listing.name}-{image_size}px-{resize}-{digest}"
+    image_shape = (image_size, image_size, 3)
+    shards = divide(folder, paths, int(np.prod(image_shape)))
+    broken = fill(
+        shards,
+        decode,
+        title=f"preparing {listing.name} {image_size} px",
+        num_threads=num_threads or os.cpu_count() or 1,
+        stop=stop,
+    )
+    shown = {path if open_image else str(listing.root / path): broken[path] for path in broken}
+    notes = _judge(shown, listing.name, len(paths), max_broken, folder / "broken.csv")
+
+    splits = {split: _without(files, broken) for split, files in listing.splits.items()}
+    sources = _open(shards, broken, splits, image_shape)
+    num_images = sum(len(files.paths) for files in splits.values())
+    if num_images * int(np.prod(image_shape)) <= memory_bytes:
+        sources = {split: in_memory(source) for split, source in sources.items()}
+    return Dataset(
+        name=listing.name,
+        **sources,
+        class_names=listing.class_names,
+        bias_names=listing.bias_names,
+        notes=(*listing.notes, *notes),
+        bias_attributes=listing.bias_attributes,
+        bias_is_marker=listing.bias_is_marker,
+        published_counts=listing.published_counts,
+        fingerprint=" ".join(shard.pixels_hash() for shard in shards),
+    )
+
+
+def _stat_key(root: Path, paths: Sequence[str]) -> str:
+    """Hash of the files' lengths and times; a file that is gone is found out when it is read."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            stat = os.stat(root / path)
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _judge(
+    broken: Mapping[str, str], name: str, num_images: int, max_broken: int, file: Path
+) -> tuple[str, ...]:
+    """List the broken images in `file`; refuse them, or give a note that they are left out."""
+    rows = io.StringIO()
+    csv.writer(rows, lineterminator="\n").writerows([("path", "reason"), *broken.items()])
+    content = os.fsencode(rows.getvalue())
+    with writing(file.parent):
+        if not broken:
+            file.unlink(missing_ok=True)
+            return ()
+        if not file.exists() or file.read_bytes() != content:
+            write_atomically(file, content, every_process=True)
+    count = f"{len(broken):,} of {num_images:,} images of {name}"
+    if len(broken) > max_broken:
+        path, reason = next(iter(broken.items()))
+        resize = ", set config.data.resize" if "resizing is off" in reason else ""
+        raise ValueError(
+            f"{count} cannot be used, the first is {path}: {reason}; all are listed in {file}:"
+            f" mend or remove them{resize}, or allow as many with config.data.max_broken."
+        )
+    return (f"{count} cannot be used and are left out; they are listed in {file}.",)
+
+
+def _without(files: Files, broken: Mapping[str, str]) -> Files:
+    kept = [i for i, path in enumerate(files.paths) if path not in broken]
+    return files.select(np.array(kept, np.int64))
+
+
+def _open(
+    shards: Sequence[CachedShard],
+    broken: Mapping[str, str],
+    splits: Mapping[str, Files],
+    image_shape: tuple[int, int, int],
+) -> dict[str, RecordSource]:
+    """The splits, read from the cache when asked for."""
+    kept = [[path for path in shard.paths if path not in broken] for shard in shards]
+    place = {path: (s, r) for s, part in enumerate(kept) for r, path in enumerate(part)}
+    with _damage_named():
+        opened = Shards([shard.file for shard in shards], image_shape)
+        for file, size, part in zip(opened.paths, opened.sizes, kept, strict=True):
+            if size != len(part):
+                raise ValueError(f"{file} holds {size} images instead of {len(part)}.")
+    sources = {}
+    for split, files in splits.items():
+        places = np.array([place[path] for path in files.paths], np.int64).reshape(-1, 2)
+        sources[split] = _CachedSource(opened, places, files.labels, files.bias, files.paths)
+    return sources
+
+
+class _CachedSource(RecordSource):
+    """Damage, which can also show in the middle of the training, is told with its mend."""
+
+    def gather(self, indices: np.ndarray) -> Example:
+        with _damage_named():
+            return super().gather(indices)
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(
+            f"{str(error).rstrip('.')}; remove it, and its images are decoded again."
+        ) from error

@@ -1,0 +1,37 @@
+"""Stage: train the bias amplifier on synthetic images alone (or, as the ablation, on real ones).
+
+A classifier that never sees a real image cannot memorise the rare bias-conflicting ones; what it
+knows is what the generator exaggerated.
+"""
+
+import functools
+from typing import Any
+
+from ddb_jax.debias.erm import make as make_erm
+from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
+from ddb_jax.stages.common.classifier_training import train_classifier
+from ddb_jax.stages.common.drawing import load_finite
+from ddb_jax.stages.context import Context
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Train on the source that `options["train_on"]` names and write the weights."""
+    settings = context.config.amplifier
+    source = context.generator_dataset.train
+    if context.options["train_on"] == "synthetic":
+        source = load_finite(context.inputs["synthesize"])
+    loss = {
+        "cross_entropy": functools.partial(cross_entropy, label_smoothing=settings.label_smoothing),
+        "generalized_cross_entropy": functools.partial(
+            generalized_cross_entropy, q=settings.gce_q, scaled=settings.gce_scaled
+        ),
+    }[settings.loss]
+    train_classifier(
+        context,
+        settings,
+        source,
+        num_outputs=context.num_classes,
+        method=make_erm(None, None),
+        per_example_loss=loss,
+    )
+    return {"trained_on": context.options["train_on"], "images": len(source)}

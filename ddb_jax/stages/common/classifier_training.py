@@ -1,0 +1,278 @@
+"""Classifiers as the stages use them: build, train with a debiasing method, save, predict."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ddb_jax.data.input_pipeline import eval_batches, train_batches
+from ddb_jax.data.preprocessing import to_input
+from ddb_jax.data.source import Source
+from ddb_jax.debias.contract import JointMethod, Method
+from ddb_jax.debias.losses import cross_entropy
+from ddb_jax.models.pretrained import load_pretrained
+from ddb_jax.runtime.errors import UserError
+from ddb_jax.runtime.processes import this_process
+from ddb_jax.stages.common.classifier_step import MAIN, make_train_step, network_weights
+from ddb_jax.stages.common.networks import (
+    build_classifier,
+    build_network,
+    init_variables,
+    input_size,
+    with_classifier,
+)
+from ddb_jax.stages.context import Context
+from ddb_jax.training import train_state
+from ddb_jax.training.checkpoint import abstract_like, load_weights, save_weights
+from ddb_jax.training.compilation import jit
+from ddb_jax.training.fit import Schedule, fit
+from ddb_jax.training.mesh import replicated, shard_batch
+from ddb_jax.training.rng import data_seed, stream
+from ddb_jax.training.train_state import TrainState
+
+log = logging.getLogger("ddb_jax")
+
+EVAL_BATCH_SIZE = 256
+INIT = "train_classifier/init"  # the stream of first weights, one for all methods
+
+
+class Predictions(NamedTuple):
+    """A classifier's answers over a source, in its order.
+
+    Attributes:
+        predicted: int32 [N], the most probable class.
+        probability: float32 [N], of the example's own label.
+        loss: float32 [N], cross-entropy against the example's own label.
+    """
+
+    predicted: np.ndarray
+    probability: np.ndarray
+    loss: np.ndarray
+
+
+def make_outputs(
+    model: Any, settings: ConfigDict, image_size: int, mesh: Mesh
+) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, np.ndarray]]:
+    """Logits float32 [N, K] and features float32 [N, F] over a source; see `_map_batches`."""
+
+    def outputs(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        return model.apply(
+            weights, to_input(batch["image"], image_size, settings.normalization), train=False
+        )
+
+    return _map_batches(outputs, mesh)
+
+
+def make_predict(
+    model: Any, settings: ConfigDict, image_size: int, mesh: Mesh
+) -> Callable[[Mapping[str, Any], Source], Predictions]:
+    """Predictions over a source; see `_map_batches`."""
+
+    def predict_batch(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        x = to_input(batch["image"], image_size, settings.normalization)
+        logits, _ = model.apply(weights, x, train=False)
+        log_p = jax.nn.log_softmax(logits)
+        log_p_label = jnp.take_along_axis(log_p, batch["label"][:, None], axis=1)[:, 0]
+        return jnp.argmax(logits, axis=1).astype(jnp.int32), jnp.exp(log_p_label), -log_p_label
+
+    predict = _map_batches(predict_batch, mesh)
+    return lambda weights, source: Predictions(*predict(weights, source))
+
+
+def _map_batches(
+    function: Callable[[Any, dict[str, jax.Array]], tuple[jax.Array, ...]], mesh: Mesh
+) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, ...]]:
+    """(weights, source) -> arrays over its images, compiled once; the last batch is padded."""
+    compiled = jit(function, out_shardings=replicated(mesh))
+    batch_size = -(-EVAL_BATCH_SIZE // mesh.size) * mesh.size
+
+    def over_source(weights: Mapping[str, Any], source: Source) -> tuple[np.ndarray, ...]:
+        weights = {name: value for name, value in weights.items() if value}
+        parts = []
+        for batch in eval_batches(source, batch_size, **this_process()):
+            fields = {name: batch[name] for name in ("image", "label")}
+            parts.append(jax.device_get(compiled(weights, shard_batch(mesh, fields))))
+        # The last batch was filled up.
+        columns = zip(*parts, strict=True)
+        return tuple(np.concatenate(column)[: len(source)] for column in columns)
+
+    return over_source
+
+
+def train_classifier(
+    context: Context,
+    settings: ConfigDict,
+    source: Source,
+    *,
+    num_outputs: int,
+    method: Method | JointMethod,
+    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
+    columns: Mapping[str, np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
+    validation: Source | None = None,
+    score: Callable[[np.ndarray], tuple[float, ...]] | None = None,
+    kind: str = "classifier",
+) -> TrainState:
+    """Train a classifier and write its weights to `weights/`.
+
+    Args:
+        context: The stage's surroundings.
+        settings: A classifier section of the config.
+        source: The images to train on.
+        num_outputs: Number of classes.
+        method: The debiasing method, which turns per-example losses into one.
+        per_example_loss: (logits [B, K], labels [B]) -> [B], where the method brings none.
+        columns: Per-example arrays that the method reads from its batch.
+        groups: Group of every example, for group-balanced sampling.
+        validation: Where the weights to keep are chosen; None keeps the last.
+        score: From "the prediction is right" (bool [N] over validation) the value to maximise,
+            compared element by element; required with `validation`.
+        kind: Of the network, one of networks.KINDS, for a Method.
+
+    Returns:
+        The last state; its `selected` holds what was written, where validation chose.
+    """
+    size, joint = input_size(settings, source), isinstance(method, JointMethod)
+    kinds = {name: spec.kind for name, spec in method.networks.items()} if joint else {MAIN: kind}
+    models = {name: build_network(k, settings, num_outputs, size) for name, k in kinds.items()}
+    optimizer, train_step = make_train_step(
+        settings,
+        models,
+        size,
+        method=method,
+        per_example_loss=per_example_loss,
+    )
+    num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
+
+    def init(key: jax.Array, *pretrained: Any) -> TrainState:
+        variables = {}
+        for i, (name, model) in enumerate(models.items()):
+            fresh = init_variables(model, jax.random.fold_in(key, i) if i else key, size)
+            if pretrained:
+                # With a head of its own each, lest the members of a committee be one network.
+                fresh = with_classifier(kinds[name], fresh, *pretrained, keep_head=i > 0)
+            variables[name] = fresh
+        main = variables[MAIN]
+        if joint:
+            variables = {
+                part: {name: values[part] for name, values in variables.items() if part in values}
+                for part in ("params", "batch_stats")
+            }
+        return train_state.create(
+            variables if joint else main,
+            optimizer,
+            method_state=method.init_state(),
+            num_scores=num_scores,
+            selectable=main,
+        )
+
+    predict = make_predict(models[MAIN], settings, size, context.mesh)
+
+    def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
+        weights = network_weights(state.params, state.batch_stats, method)
+        predictions = predict(weights, validation)
+        right = predictions.predicted == validation.labels
+        # Kept as float32, as the checkpoint holds it, so that a resumed run compares the same.
+        value = tuple(float(v) for v in np.float32(score(right)))
+        best = tuple(float(v) for v in jax.device_get(state.selected["score"]))
+        if value >= best:  # the later step wins a tie
+            state = state.replace(selected=_copy_selected(weights, state.step, value))
+        return state, {
+            "validation_accuracy": float(np.mean(right)),
+            "validation_score": value[0],
+        }
+
+    state = fit(
+        init,
+        train_step,
+        lambda start: train_batches(
+            source,
+            batch_size=settings.batch_size,
+            seed=data_seed(context.seed, "train_classifier"),
+            start_step=start,
+            num_steps=settings.num_steps,
+            **this_process(),
+            columns=columns or {},
+            groups=groups,
+            repeats=None if joint else method.repeats,
+        ),
+        Schedule(
+            settings.num_steps,
+            settings.log_every,
+            settings.checkpoint_every,
+            settings.evaluate_every if validation else 0,
+        ),
+        title=context.name,
+        folder=context.folder,
+        mesh=context.mesh,
+        stop=context.stop,
+        evaluate=evaluate if validation else None,
+        # Keys are arguments lest every seed be a program of its own, to be compiled anew.
+        init_arguments=(
+            stream(context.seed, INIT),
+            *pretrained_variables(context, settings, num_outputs, size),
+        ),
+        step_arguments=(stream(context.seed, f"{context.name}/augment"),),
+    )
+    kept = state.selected or network_weights(state.params, state.batch_stats, method)
+    save_weights(
+        context.folder / "weights",
+        {name: kept[name] for name in ("params", "batch_stats") if kept[name]},
+    )
+    return state
+
+
+@jax.jit
+def _copy_selected(weights: dict[str, Any], step: jax.Array, score: Any) -> dict[str, Any]:
+    """Copies, since the next step donates the originals."""
+    copied = jax.tree.map(jnp.copy, {**weights, "step": step})
+    return {**copied, "score": jnp.asarray(score, jnp.float32)}
+
+
+def pretrained_variables(
+    context: Context, settings: ConfigDict, num_outputs: int, size: int
+) -> tuple[Any, ...]:
+    """The variables of the section's file of weights, alone in a tuple; nothing without a file."""
+    if not settings.weights:
+        return ()
+    model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
+    fresh = jax.device_get(jax.jit(lambda key: init_variables(model, key, size))(key))
+    try:
+        variables, notes = load_pretrained(settings.network, fresh, Path(settings.weights))
+    except (OSError, ValueError) as error:
+        raise UserError(str(error)) from error
+    for note in notes:
+        log.info("%s: %s", context.name, note)
+    return (variables,)
+
+
+def load_classifier(
+    context: Context,
+    settings: ConfigDict,
+    num_outputs: int,
+    folder: Path,
+    source: Source,
+    kind: str = "classifier",
+) -> Callable[[Source], Predictions]:
+    """Prediction by the frozen classifier that `train_classifier` left in `folder`.
+
+    `source` is one of those it will predict over; all have the images' size in common. `kind` is
+    that of the network, one of networks.KINDS.
+    """
+    size = input_size(settings, source)
+    model = build_network(kind, settings, num_outputs, size)
+    weights = load_network(context, model, folder, size)
+    predict = make_predict(model, settings, size, context.mesh)
+    return lambda source: predict(weights, source)
+
+
+def load_network(context: Context, model: Any, folder: Path, size: int) -> dict[str, Any]:
+    """The variables of a network that `train_classifier` left in `folder`."""
+    abstract = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), size))
+    return load_weights(folder / "weights", abstract_like(abstract, replicated(context.mesh)))

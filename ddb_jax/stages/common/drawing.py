@@ -1,0 +1,157 @@
+"""Drawing a set of generated images into ArrayRecord shards, so that a restart loses one at most.
+
+A set is a folder of shards with `manifest.json`, which names them, and for each shard a file that
+says which of its images are finite: a network that overflows gives none that may be trained on.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddb_jax.data.images.records import load_records, write_shard
+from ddb_jax.data.source import ArraySource
+from ddb_jax.runtime.errors import UserError
+from ddb_jax.runtime.files import (
+    agreed,
+    load_array,
+    read_json,
+    save_array,
+    write_json,
+    write_through,
+)
+from ddb_jax.runtime.processes import barrier
+from ddb_jax.runtime.progress import Progress
+from ddb_jax.stages.context import Context
+
+log = logging.getLogger("ddb_jax")
+
+# Image numbers int32 [B] -> images uint8 [B, H, W, 3] and whether each is finite, bool [B].
+Draw = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+MANIFEST = "manifest.json"
+
+
+def draw_set(
+    context: Context,
+    draw: Draw,
+    labels: np.ndarray,
+    *,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    shard_size: int,
+    manifest: dict[str, Any],
+) -> tuple[ArraySource, np.ndarray]:
+    """Draw image i of every label labels[i] and write the set to the stage's folder.
+
+    Shards that are whole are kept. What image i is must depend on i and the stage's seed alone.
+
+    Args:
+        context: The stage's surroundings.
+        draw: Draws the images of some numbers; the last batch of a shard may hold numbers beyond
+            the last, whose images are thrown away.
+        labels: int32 [N].
+        image_shape: Of the images.
+        batch_size: Images drawn at a time; of all devices together.
+        shard_size: Images a file.
+        manifest: What else manifest.json is to say.
+
+    Returns:
+        All images, and whether each is finite, bool [N].
+
+    Raises:
+        UserError: The disk is full.
+        Interrupted: The run was asked to stop.
+    """
+    total = len(labels)
+    num_shards = -(-total // shard_size)
+    paths = [
+        context.folder / f"images-{i:05d}-of-{num_shards:05d}.arrayrecord"
+        for i in range(num_shards)
+    ]
+    # No larger than a shard, but for the devices' sake.
+    devices = context.mesh.size
+    batch_size = min(batch_size, -(-shard_size // devices) * devices)
+    whole = [agreed(path.exists) for path in paths]
+    progress = Progress(context.name, total, unit="images")
+    for shard, path in enumerate(paths):
+        first, end = shard * shard_size, min((shard + 1) * shard_size, total)
+        if whole[shard]:
+            continue
+        images, finite = [], []
+        for begin in range(first, end, batch_size):
+            context.leave_if_stopped(f"{shard} of {num_shards} shards are written")
+            drawn, is_finite = draw(np.arange(begin, begin + batch_size, dtype=np.int32))
+            images.append(drawn[: end - begin])
+            finite.append(is_finite[: end - begin])
+            progress.update(min(begin + batch_size, end))
+        write = functools.partial(
+            write_shard,
+            images=np.concatenate(images),
+            labels=labels[first:end],
+            indices=np.arange(first, end),
+        )
+        try:
+            save_array(_finite_path(path), np.concatenate(finite))
+            write_through(path, write)
+        except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
+            raise UserError(
+                f"the images could not be written to {path} ({error});"
+                " make room and run again: the files before it are whole."
+            ) from error
+    progress.close()
+    barrier("all images are written")
+    finite = np.concatenate([load_array(_finite_path(path)) for path in paths])
+    if not finite.all():
+        log.warning(
+            "warning: %s: %s of %s images are not finite and are left out",
+            context.name, f"{np.sum(~finite):,}", f"{total:,}",
+        )  # fmt: skip
+    write_json(
+        context.folder / MANIFEST,
+        {
+            **manifest,
+            "seed": context.seed,
+            "image_shape": list(image_shape),
+            "shards": [path.name for path in paths],
+            "not_finite": int(np.sum(~finite)),
+            "counts": {
+                name: int(np.sum(labels == i)) for i, name in enumerate(context.dataset.class_names)
+            },
+        },
+    )
+    return load_records(paths, image_shape), finite
+
+
+def load_drawn(folder: Path) -> tuple[ArraySource, np.ndarray]:
+    """All images of a set, in memory, and whether each is finite, bool [N].
+
+    Raises:
+        UserError: A shard is missing or damaged.
+    """
+    manifest = read_json(folder / MANIFEST)
+    paths = [folder / name for name in manifest["shards"]]
+    try:
+        source = load_records(paths, tuple(manifest["image_shape"]))
+        finite = np.concatenate([load_array(_finite_path(path)) for path in paths])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{error}; remove {folder} to draw the images again.") from error
+    return source, finite
+
+
+def load_finite(folder: Path) -> ArraySource:
+    """The images of a set that may be trained on; their label is the class they were drawn for."""
+    source, finite = load_drawn(folder)
+    if finite.all():
+        return source
+    return ArraySource(
+        source.images[finite], source.labels[finite], source.bias[finite],
+        tuple(np.array(source.paths)[finite]),
+    )  # fmt: skip
+
+
+def _finite_path(shard: Path) -> Path:
+    return shard.with_suffix(".finite.npy")

@@ -1,0 +1,192 @@
+"""What a biased model, or a file, says of every real image, as scores and pseudo-groups."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ddb_jax.data.source import Dataset, Source
+from ddb_jax.debias.pseudo_groups import assign_groups, conflicting_by_rule, error_set
+from ddb_jax.evaluation.bias_detection import detection_metrics
+from ddb_jax.runtime.files import write_json
+from ddb_jax.stages.common.classifier_training import Predictions
+from ddb_jax.stages.common.scores_table import COLUMNS, write_scores
+from ddb_jax.stages.context import Context
+
+# (split, labels int [N], predictions) -> bool [N], held to conflict with the bias.
+Flag = Callable[[str, np.ndarray, Predictions], np.ndarray]
+
+
+class Scored(NamedTuple):
+    """What is known of every image of one split; None for what is not.
+
+    Attributes:
+        flagged: bool [N], held to conflict with the bias.
+        predicted: int [N], class that a biased model gives.
+        probability: float [N], that it gives the image's own label.
+        loss: float [N], its cross-entropy against the label, at least 0.
+        suspicion: float [N], finite: the higher, the more suspect of conflicting. Images are ranked
+            by it; None takes the loss.
+    """
+
+    flagged: np.ndarray
+    predicted: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    loss: np.ndarray | None = None
+    suspicion: np.ndarray | None = None
+
+
+def write_scoring(
+    context: Context,
+    dataset: Dataset,
+    predict: Callable[[Source], Predictions],
+    *,
+    flag: Flag | None = None,
+    flag_name: str = "vote",
+) -> dict[str, Any]:
+    """Score train and validation; thresholds come from train alone.
+
+    Writes what `write_tables` does.
+
+    Args:
+        context: The stage's surroundings.
+        dataset: Whose train and validation are scored.
+        predict: The biased model.
+        flag: Gives the verdicts in place of the configured rule.
+        flag_name: What `detection.json` then calls the rule.
+
+    Returns:
+        The detection figures of train, by the rule.
+    """
+    rules = context.config.pseudo_groups
+    scored, threshold = {}, -np.inf
+    for split, source in _splits(dataset):
+        predictions = predict(source)
+        labels, predicted, loss = source.labels, predictions.predicted, predictions.loss
+        if flag is not None:
+            flagged = flag(split, labels, predictions)
+        elif split == "train":
+            flagged, threshold = conflicting_by_rule(
+                rules.rule, labels, predicted, loss, rules.gamma
+            )
+        else:
+            flagged = error_set(labels, predicted) & (loss > threshold)
+        scored[split] = Scored(flagged, predicted, predictions.probability, loss)
+    rule = rules.rule if flag is None else flag_name
+    return write_tables(context, dataset, scored, rule=rule, threshold=threshold)
+
+
+def write_tables(
+    context: Context,
+    dataset: Dataset,
+    scored: Mapping[str, Scored],
+    *,
+    rule: str,
+    threshold: float = -np.inf,
+    details: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write `scores.csv` (training and validation rows) and `detection.json`.
+
+    What is not known is -1 in every row of its column: predicted and error_set; probability; loss;
+    rank_in_class. `detection.json` holds the threshold, the group sizes and, where the bias is
+    known, how well the scores find the bias-conflicting images; figures of what is not known are
+    null: accuracy and error_set without predictions, AUROC and average precision without a ranking.
+
+    Args:
+        context: The stage's surroundings.
+        dataset: Whose train and validation are scored.
+        scored: "train" and "validation".
+        rule: Name of the rule that flagged.
+        threshold: Of the loss, by that rule; -inf for none.
+        details: More of the rule, for `detection.json`.
+
+    Returns:
+        The detection figures of train, by the rule.
+    """
+    tables, detection = [], {}
+    for split, source in _splits(dataset):
+        labels, count, images = source.labels, len(source), scored[split]
+        unknown = np.full(count, -1, np.int32)
+        suspicion = images.loss if images.suspicion is None else images.suspicion
+        flagged = np.asarray(images.flagged, bool)
+        errors = None if images.predicted is None else error_set(labels, images.predicted)
+        groups = assign_groups(labels, flagged, context.num_classes, dataset.class_names)
+        truth = conflicting(source)
+        tables.append(
+            {
+                "index": np.arange(count),
+                "path": np.array(source.paths, object),
+                "split": np.full(count, split, object),
+                "label": labels,
+                "predicted": unknown if images.predicted is None else images.predicted,
+                "probability": unknown if images.probability is None else images.probability,
+                "loss": unknown if images.loss is None else images.loss,
+                "pseudo_group": np.array(groups.names, object)[groups.ids],
+                "rank_in_class": unknown if suspicion is None else rank_in_class(labels, suspicion),
+                "error_set": unknown if errors is None else errors.astype(np.int32),
+                "pseudo_conflicting": flagged.astype(np.int32),
+                "bias": source.bias,
+                "conflicting": truth,
+            }
+        )
+        known = truth >= 0
+        detection[split] = {
+            "accuracy": None if errors is None else float(np.mean(~errors)),
+            "group_sizes": dict(zip(groups.names, groups.sizes.tolist(), strict=True)),
+            "dropped_groups": list(groups.dropped),
+            "images_of_known_bias": int(known.sum()),
+            "rule": _detection(suspicion, flagged, truth),
+            "error_set": None if errors is None else _detection(suspicion, errors, truth),
+        }
+        if errors is not None and known.any():
+            detection[split]["accuracy_aligned"] = _mean(~errors[truth == 0])
+            detection[split]["accuracy_conflicting"] = _mean(~errors[truth == 1])
+    write_scores(
+        context.folder / "scores.csv",
+        {name: np.concatenate([table[name] for table in tables]) for name in COLUMNS},
+    )
+    write_json(
+        context.folder / "detection.json",
+        {"rule": rule, "threshold": _finite(threshold), **(details or {}), **detection},
+    )
+    return detection["train"]["rule"]
+
+
+def conflicting(source: Source) -> np.ndarray:
+    """int32 [N]: 1 where the bias attribute disagrees with the label, 0 where not, -1 unknown."""
+    return np.where(source.bias < 0, -1, source.bias != source.labels).astype(np.int32)
+
+
+def rank_in_class(labels: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """int32 [N]: 1 for the highest loss of its class, 2 for the next; ties by position."""
+    ranks = np.zeros(len(labels), np.int32)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.argsort(-losses[members], kind="stable")
+        ranks[members[order]] = np.arange(1, len(members) + 1)
+    return ranks
+
+
+def _splits(dataset: Dataset) -> tuple[tuple[str, Source], ...]:
+    return ("train", dataset.train), ("validation", dataset.validation)
+
+
+def _detection(
+    suspicion: np.ndarray | None, flagged: np.ndarray, truth: np.ndarray
+) -> dict[str, Any]:
+    """Figures over the images whose bias is known; without any, how many of all are flagged."""
+    known = truth >= 0
+    seen = known if known.any() else np.full(len(truth), True)
+    scores = np.zeros(len(truth)) if suspicion is None else suspicion
+    figures = detection_metrics(scores[seen], flagged[seen], truth[known] if known.any() else None)
+    if suspicion is None:
+        figures |= {"bias_auroc": None, "bias_average_precision": None}
+    return figures
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
