@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ddb_jax.checks.methods import example_method, passes_of
 from ddb_jax.data.source import Dataset
 from ddb_jax.debias import committee
 from ddb_jax.debias.contract import JointMethod, LastLayer, Method, plain
 from ddb_jax.stages.common import classifier_step, diffusion_step
 from ddb_jax.stages.common.classifier_step import MAIN
+from ddb_jax.stages.common.example_method import example_method, passes_of
 from ddb_jax.stages.common.generator import build_unet, init_params
 from ddb_jax.stages.common.networks import build_network, init_variables
 from ddb_jax.training import train_state

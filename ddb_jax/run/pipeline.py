@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from ddb_jax.data.counts import count_mismatches, counts_table, describe
@@ -17,111 +16,22 @@ from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import Dataset
 from ddb_jax.run.cost import describe_costs, estimate_costs
 from ddb_jax.run.memory import memory_table
-from ddb_jax.run.plan import Task, plan, requirements
-from ddb_jax.run.records import flatten, records
+from ddb_jax.run.plan import Task, plan
+from ddb_jax.run.records import records
+from ddb_jax.run.refusals import refuse_changed, refuse_markers, refuse_oracles
 from ddb_jax.runtime import processes, work_directory
 from ddb_jax.runtime.energy import EnergyMeter
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.runtime.files import agreed, copy_file, first_process, read_json, write_json
+from ddb_jax.runtime.files import agreed, copy_file, first_process, write_json
 from ddb_jax.runtime.manifest import code_version, library_versions
 from ddb_jax.runtime.progress import duration
 from ddb_jax.runtime.stop import StopFlag
-from ddb_jax.stages.amplifier import (
-    given_scores,
-    measure_synthesis,
-    score,
-    synthesize,
-    train_amplifier,
-    train_diffusion,
-)
-from ddb_jax.stages.classifiers import evaluate, train_classifier, train_last_layer
-from ddb_jax.stages.context import Context
-from ddb_jax.stages.first_models import (
-    infer_environments,
-    train_base,
-    train_bias_features,
-    train_committee,
-    train_reference,
-)
-from ddb_jax.stages.generated import (
-    caption,
-    check_generated,
-    draw,
-    extract,
-    filter_captions,
-    score_generated,
-    steer,
-    train_autoencoder,
-    train_balanced_diffusion,
-    train_biased,
-    train_text_to_image,
-)
-from ddb_jax.stages.report import report
+from ddb_jax.stages.amplifier import given_scores
+from ddb_jax.stages.context import Context, declared_config
+from ddb_jax.stages.table import STAGES
 from ddb_jax.training.mesh import make_mesh
 
 log = logging.getLogger("ddb_jax")
-
-# Fields that no task reads, but that decide which tasks there are or what they are given.
-DECIDING = (
-    "seeds", "share_upstream", "amplifier.train_on", "given_scores.csv", "search.tries",
-    "search.seed", "afr.held_out_share", "text_to_image.folder", "train_text_to_image.start_from",
-    "gate.labels", "gate.debiased_method",
-)  # fmt: skip
-
-STAGES = {
-    "train_diffusion": train_diffusion.run,
-    "synthesize": synthesize.run,
-    "measure_synthesis": measure_synthesis.run,
-    "train_amplifier": train_amplifier.run,
-    "score": score.run,
-    "given_scores": given_scores.run,
-    "train_reference": train_reference.run,
-    "infer_environments": infer_environments.run,
-    "train_committee": train_committee.run,
-    "train_bias_features": train_bias_features.run,
-    "train_base": train_base.run,
-    "train_biased": train_biased.run,
-    "extract": extract.run,
-    "caption": caption.run,
-    "filter_captions": filter_captions.run,
-    "train_autoencoder": train_autoencoder.run,
-    "train_text_to_image": train_text_to_image.run,
-    "draw": draw.run,
-    "train_balanced_diffusion": train_balanced_diffusion.run,
-    "steer": steer.run,
-    "check_generated": check_generated.run,
-    "score_generated": score_generated.run,
-    "train_classifier": train_classifier.run,
-    "train_last_layer": train_last_layer.run,
-    "evaluate": evaluate.run,
-    "report": report.run,
-}
-
-
-def _refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
-    """Stop when a method needs bias labels that the dataset lacks."""
-    oracles = [m for m in config.methods if "true_groups" in requirements(config, m)]
-    unknown = sum(int(np.sum(s.bias < 0)) for s in (dataset.train, dataset.validation))
-    several = len(oracles) > 1
-    if oracles and unknown:
-        raise UserError(
-            f"{', '.join(oracles)} {'need' if several else 'needs'} the true bias of every training"
-            f" and validation image, and {dataset.name} has {unknown:,} images without it: leave"
-            f" {'them' if several else 'it'} out of config.methods."
-        )
-
-
-def _refuse_markers(config: ConfigDict, dataset: Dataset) -> None:
-    """Stop when what is asked for needs to know with what an image conflicts."""
-    asking = [f"config.methods {m}" for m in config.methods if m in ("bias_bal", "bias_con")]
-    if config.evaluation.group_by == "bias":
-        asking.append("config.evaluation.group_by 'bias'")
-    if dataset.bias_is_marker and asking:
-        raise UserError(
-            f"{', '.join(asking)} need{'' if len(asking) > 1 else 's'} the bias attribute of every"
-            f" image, and {dataset.name} only says which images conflict: leave"
-            f" {'them' if len(asking) > 1 else 'it'} out."
-        )
 
 
 def run(
@@ -150,8 +60,8 @@ def run(
     """
     datasets = _load_datasets(config, stop)
     dataset = datasets["classifier"]
-    _refuse_oracles(config, dataset)
-    _refuse_markers(config, dataset)
+    refuse_oracles(config, dataset)
+    refuse_markers(config, dataset)
     tasks = plan(config, dataset.bias_known and not dataset.bias_is_marker)
     if any(task.stage == "given_scores" for task in tasks):
         # Looked at every time: a method that is new may need what the file does not say.
@@ -184,7 +94,7 @@ def run(
     hold = work_directory.locked if first_process() else contextlib.nullcontext
     with hold(workdir):
         if not rerun:
-            _refuse_changed(workdir, config, tasks, expected)
+            refuse_changed(workdir, config, tasks, expected)
         write_json(workdir / "config.json", config.to_dict())
         for note in (*dataset.notes, *describe(dataset)):
             log.info(note)
@@ -251,10 +161,10 @@ def _run_task(
         if not work_directory.is_done(workdir / name, expected[name]["fingerprint"]):
             raise UserError(f"{task.name} reads from {name}, which is not done; run that first.")
     partial = work_directory.open_stage(folder, record)
+    stage = STAGES[task.stage]
     context = Context(
-        config=config,
-        dataset=datasets["classifier"],
-        generator_dataset=datasets["generator"],
+        config=visible_config(config, task),
+        dataset=datasets[task.data],
         mesh=mesh,
         stop=stop,
         name=task.name,
@@ -262,11 +172,12 @@ def _run_task(
         folder=partial,
         inputs={key: workdir / name for key, name in task.inputs.items()},
         options=task.options,
+        generator_dataset=datasets["generator"] if task.stage == "report" else None,
     )
     context.leave_if_stopped("the stages before it are done")
     begin = time.perf_counter()
     with EnergyMeter(mesh.local_devices) as meter:
-        result = STAGES[task.stage](context)
+        result = stage.run(context)
     seconds = time.perf_counter() - begin
     work_directory.close_stage(
         folder,
@@ -285,6 +196,11 @@ def _run_task(
     log.info("%s: %s", task.name, duration(seconds))
 
 
+def visible_config(config: ConfigDict, task: Task) -> ConfigDict:
+    """The fields that the stage's row and the task declare; reading another one raises."""
+    return declared_config(config, (*task.sections, *STAGES[task.stage].shows))
+
+
 def _choose(tasks: list[Task], only: str) -> list[Task]:
     chosen = [task for task in tasks if only in ("", task.stage, task.name)]
     if not chosen:
@@ -301,39 +217,3 @@ def _status(folder: Path, record: dict[str, Any], chosen: bool) -> str:
     if work_directory.is_begun(folder, record["fingerprint"]):
         return "would go on"
     return "would rerun" if work_directory.previous_record(folder) else "would run"
-
-
-def _refuse_changed(
-    workdir: Path, config: ConfigDict, tasks: list[Task], expected: dict[str, dict[str, Any]]
-) -> None:
-    """Stop when a task but the report was made with other settings."""
-    differing: list[str] = []
-    changed: list[str] = []
-    if (workdir / "config.json").exists():
-        last, now = flatten(read_json(workdir / "config.json")), flatten(config.to_dict())
-        differing += [
-            f"{field} was {last.get(field)!r} and is {now[field]!r}"
-            for field in DECIDING
-            if last.get(field) != now[field]
-        ]
-    for task in tasks:
-        previous = work_directory.previous_record(workdir / task.name)
-        record = expected[task.name]
-        if task.stage == "report" or previous is None:
-            continue
-        if previous["fingerprint"] != record["fingerprint"]:
-            changed.append(task.name)
-            before, now = (
-                {"data": r.get("data"), **flatten(r["config"])} for r in (previous, record)
-            )
-            differing += [
-                f"{field} was {before.get(field)!r} and is {now.get(field)!r}"
-                for field in sorted(before.keys() | now.keys())
-                if before.get(field) != now.get(field)
-            ]
-    if changed:
-        fields = "; ".join(dict.fromkeys(differing)) or "what they read from differs"
-        raise UserError(
-            f"{workdir} was made with another config ({fields}): give another --workdir, or"
-            f" --rerun to do again {', '.join(changed)}."
-        )

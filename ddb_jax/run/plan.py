@@ -8,6 +8,10 @@ from ddb_jax.debias.table import GENERATED, GeneratedImages, MethodEntry, method
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.common.search import draw
 from ddb_jax.stages.common.training_set import selection_rule
+from ddb_jax.stages.table import EVERYTHING, STAGES
+
+# What an amplifier must have scored.
+OF_AMPLIFIER = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
 
 
 class Task(NamedTuple):
@@ -16,10 +20,10 @@ class Task(NamedTuple):
     Attributes:
         name: Its folder in the work directory.
         stage: Name of the stage.
-        seed: Seeds its draws.
-        data: Which of the data set's two sizes it reads, "generator" or "classifier".
-        sections: The config sections and fields that it reads.
-        inputs: What it calls the tasks it reads from, and their names.
+        seed: Seeds its random draws.
+        data: The size of the images that it reads, "generator" or "classifier".
+        sections: The config sections and fields that its result depends on.
+        inputs: The tasks that it reads from, by the role they play for it.
         options: Handed to the stage.
     """
 
@@ -39,227 +43,11 @@ def plan(config: ConfigDict, bias_known: bool) -> list[Task]:
         config: The resolved config.
         bias_known: Whether the dataset names the bias attribute of its images.
     """
-    tasks: dict[str, Task] = {}
-
-    def add(
-        stage: str,
-        seed: int,
-        sections: tuple[str, ...],
-        inputs: dict[str, str] | None = None,
-        variant: str = "",
-        data: str = "generator",
-        place: str = "",
-        **options: Any,
-    ) -> str:
-        name = f"seed_{seed}/{place or stage}" + (f"/{variant}" if variant else "")
-        tasks.setdefault(name, Task(name, stage, seed, data, sections, inputs or {}, options))
-        return name
-
-    def add_synthesis(seed: int) -> str:
-        # Its sample grid is drawn by the synthesis settings of the day; they are not among what
-        # it depends on, since a new guidance scale must not train a new model.
-        diffusion = add("train_diffusion", seed, OF_DIFFUSION)
-        synthesis = add(
-            "synthesize",
-            seed,
-            (*OF_DIFFUSION, "synthesis"),
-            {"train_diffusion": diffusion},
-        )
-        if bias_known and config.measure_synthesis.probe_steps:
-            add(
-                "measure_synthesis",
-                seed,
-                ("data", "diffusion.image_size", "measure_synthesis", "amplifier"),
-                {"synthesize": synthesis},
-            )
-        return synthesis
-
-    def add_amplifier(seed: int, train_on: str) -> str:
-        inputs = {"synthesize": add_synthesis(seed)} if train_on == "synthetic" else {}
-        return add(
-            "train_amplifier", seed, OF_TRAINED_AMPLIFIER, inputs, train_on, train_on=train_on
-        )
-
-    def add_scores(seed: int, train_on: str) -> str:
-        inputs = {"train_amplifier": add_amplifier(seed, train_on)}
-        return add("score", seed, (*OF_TRAINED_AMPLIFIER, *PSEUDO_GROUP_RULE), inputs, train_on)
-
-    def upstream(seed: int) -> int:
-        """The seed of what comes before the classifiers of a seed."""
-        return config.seeds[0] if config.share_upstream else seed
-
-    def add_requirements(seed: int, needs: set[str]) -> dict[str, str]:
-        """The tasks that a method of this seed reads from, but for the base of a last layer."""
-        inputs, upstream_seed = {}, upstream(seed)
-        if needs & OF_AMPLIFIER and config.given_scores.csv:
-            sections = ("data", "given_scores", "pseudo_groups")
-            given = add("given_scores", config.seeds[0], sections, data="classifier")
-            inputs["score"] = given
-        elif needs & OF_AMPLIFIER:
-            inputs["score"] = add_scores(upstream_seed, config.amplifier.train_on)
-            if config.amplifier.compare:
-                other = {"synthetic": "real", "real": "synthetic"}[config.amplifier.train_on]
-                add_scores(upstream_seed, other)
-
-        def add_first(stage: str, *sections: str, **sources: str) -> None:
-            inputs[stage] = add(stage, seed, ("data", *sections), sources, data="classifier")
-
-        if needs & {"reference_errors", "environments"}:
-            add_first("train_reference", "classifier", "reference", *PSEUDO_GROUP_RULE)
-        if "environments" in needs:
-            reference = inputs["train_reference"]
-            add_first("infer_environments", "eiil", train_reference=reference)
-        if "committee_votes" in needs:
-            add_first("train_committee", "classifier", "reference", "committee")
-        if "bias_features" in needs:
-            add_first("train_bias_features", "classifier", "reference")
-        return inputs
-
-    def add_base(seed: int, method: str) -> str:
-        """The plainly trained network that a last layer is fitted over."""
-        if method_entry(method).settings != "afr":
-            return add_training(seed, "erm")
-        needs = requirements(config, "erm")
-        return add(
-            "train_base",
-            seed,
-            ("data", "classifier", *_read_for(needs)),
-            add_requirements(seed, needs),
-            data="classifier",
-            held_out_share=config.afr.held_out_share,
-        )
-
-    def add_generated(seed: int, entry: MethodEntry) -> dict[str, str]:
-        """Generated images that are fit for training, and what the amplifier says of them."""
-        name, images = entry.generated, GENERATED[entry.generated]
-        scored = entry.requires in OF_AMPLIFIER
-        biased = add("train_biased", seed, OF_BIASED, data="classifier")
-        amplifier = {}
-        if images.steered_by or scored:
-            amplifier = {"train_amplifier": add_amplifier(seed, config.amplifier.train_on)}
-        add_drawn = add_steered if images.steered_by else add_captioned
-        inputs = {"drawn": add_drawn(seed, name, images, biased), "train_biased": biased}
-        sections = ("data", "classifier", "biased", "gate")
-        if images.steered_by:
-            inputs |= amplifier
-            sections += ("diffusion.image_size", "amplifier")
-        if config.gate.labels:
-            inputs["debiased"] = add_training(seed, config.gate.debiased_method)
-        checked = add("check_generated", seed, sections, inputs, name, "classifier")
-        result = {"check_generated": checked}
-        if scored:
-            inputs = {"drawn": inputs["drawn"], **result, **amplifier}
-            inputs["score"] = add_scores(seed, config.amplifier.train_on)
-            sections = (*OF_TRAINED_AMPLIFIER, *PSEUDO_GROUP_RULE)
-            result["score_generated"] = add("score_generated", seed, sections, inputs, name)
-        return result
-
-    def add_captioned(seed: int, name: str, images: GeneratedImages, biased: str) -> str:
-        """Images that a text-to-image model draws of captions of the real ones."""
-        extracted = add(
-            "extract", seed, ("data", "extraction"), {"train_biased": biased}, data="classifier"
-        )
-        sections = ("data", "captions", "captioned", "text_filter.allow_empty_classes")
-        if config.captions.features == "pretrained":
-            sections += ("classifier",)
-        captions = add("caption", seed, sections, {"extract": extracted}, data="classifier")
-        if images.captions == "filter_captions":
-            sections, inputs = ("data", "text_filter"), {"caption": captions}
-            captions = add("filter_captions", seed, sections, inputs, data="classifier")
-        inputs = {"captions": captions, "train_biased": biased}
-        if not config.text_to_image.folder:
-            # It stands for a pretrained model, of which there is one.
-            inputs["train_text_to_image"] = add_text_to_image(config.seeds[0])
-        sections = ("data", "text_to_image", "generated")
-        return add("draw", seed, sections, inputs, name, data="classifier")
-
-    def add_text_to_image(seed: int) -> str:
-        inputs = {}
-        if not config.train_text_to_image.start_from:
-            sections = ("data", "captioned", *OF_AUTOENCODER)
-            inputs["train_autoencoder"] = add("train_autoencoder", seed, sections)
-        sections = ("data", "captioned", "train_text_to_image")
-        return add("train_text_to_image", seed, sections, inputs)
-
-    def add_steered(seed: int, name: str, images: GeneratedImages, biased: str) -> str:
-        """Images that DDB's own model draws, steered away from what the amplifier expects."""
-        amplifier = add_amplifier(seed, config.amplifier.train_on)
-        diffusion = add("train_diffusion", seed, OF_DIFFUSION)
-        inputs = {
-            "train_diffusion": diffusion,
-            "train_amplifier": amplifier,
-            "train_biased": biased,
-        }
-        if images.steered_by == "difference":
-            inputs["train_balanced_diffusion"] = add(
-                "train_balanced_diffusion",
-                seed,
-                (*OF_DIFFUSION, "steering.fine_tune_steps"),
-                {
-                    "train_diffusion": diffusion,
-                    "score": add_scores(seed, config.amplifier.train_on),
-                },
-            )
-        sections = (*OF_DIFFUSION, "synthesis", "amplifier", "steering", "generated")
-        return add("steer", seed, sections, inputs, name, by=images.steered_by)
-
-    def add_training(seed: int, method: str) -> str:
-        entry, needs = method_entry(method), requirements(config, method)
-        sections = ("data", "classifier", *filter(None, [entry.settings]), *_read_for(needs))
-
-        def add_inputs(seed: int) -> dict[str, str]:
-            inputs = add_requirements(seed, needs)
-            if entry.generated:
-                inputs |= add_generated(upstream(seed), entry)
-            if entry.stage == "train_last_layer":
-                inputs["base"] = add_base(seed, method)
-            return inputs
-
-        inputs, first = add_inputs(seed), config.seeds[0]
-        searched = entry.search or entry.stage == "train_classifier"
-        if searched and config.search.tries > 1:
-            for i in range(config.search.tries):  # the first seed searches for all
-                inputs[f"try_{i}"] = add(
-                    entry.stage,
-                    first,
-                    sections,
-                    add_inputs(first),
-                    f"{method}/{i}",
-                    "classifier",
-                    "search",
-                    method=method,
-                    values=draw(config, method, i),
-                )
-        return add(entry.stage, seed, sections, inputs, method, "classifier", method=method)
-
+    planner = Planner(config, bias_known)
     for seed in config.seeds:
         for method in config.methods:
-            inputs = {"trained": add_training(seed, method)}
-            sections = ("data", "classifier", "evaluation")
-            add("evaluate", seed, sections, inputs, method, data="classifier", method=method)
-    # The report reads every other task.
-    sections = tuple(config.keys())
-    tasks["report"] = Task(
-        "report", "report", config.seeds[0], "generator", sections, {n: n for n in tasks}, {}
-    )
-    return list(tasks.values())
-
-
-# What a predicted class and a loss are judged by; given scores read the other fields, too.
-PSEUDO_GROUP_RULE = ("pseudo_groups.rule", "pseudo_groups.gamma")
-# What trainings read.
-OF_DIFFUSION = ("data", "unet", "diffusion")
-OF_TRAINED_AMPLIFIER = ("data", "diffusion.image_size", "amplifier")
-OF_BIASED = ("data", "classifier", "biased", *PSEUDO_GROUP_RULE)
-OF_AUTOENCODER = tuple(
-    f"train_text_to_image.{name}"
-    for name in (
-        "image_size", "autoencoder_channels", "autoencoder_blocks", "latent_channels", "kl_weight",
-        "norm_num_groups", "autoencoder",
-    )
-)  # fmt: skip
-# What an amplifier must have scored.
-OF_AMPLIFIER = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
+            planner.evaluation(seed, method)
+    return [*planner.tasks.values(), planner.report()]
 
 
 def requirements(config: ConfigDict, method: str) -> set[str]:
@@ -271,6 +59,216 @@ def requirements(config: ConfigDict, method: str) -> set[str]:
     return needs
 
 
-def _read_for(needs: set[str]) -> tuple[str, ...]:
+def _group_sections(needs: set[str]) -> tuple[str, ...]:
     """Sections that say what the groups are."""
     return ("evaluation",) if "true_groups" in needs else ()
+
+
+class Planner:
+    """Gathers the tasks of a run.
+
+    Every method below adds a task, after those it reads from, and returns its name, or the names of
+    several by role. What was added before is added once.
+
+    Attributes:
+        config: The resolved config.
+        bias_known: Whether the dataset names the bias attribute of its images.
+        tasks: By name, in the order in which they run.
+    """
+
+    def __init__(self, config: ConfigDict, bias_known: bool) -> None:
+        self.config, self.bias_known = config, bias_known
+        self.tasks: dict[str, Task] = {}
+
+    def add(
+        self,
+        stage: str,
+        seed: int,
+        inputs: dict[str, str] | None = None,
+        *,
+        variant: str = "",
+        place: str = "",
+        sections: tuple[str, ...] = (),
+        **options: Any,
+    ) -> str:
+        """One task.
+
+        Args:
+            stage: Name of a stage in the table.
+            seed: Its seed.
+            inputs: Names of the tasks that it reads from, by role.
+            variant: Sets it apart from other uses of the stage with this seed.
+            place: Its folder, if not the stage's name.
+            sections: Config sections that it depends on beside those of the stage's row.
+            **options: Handed to the stage.
+
+        Raises:
+            ValueError: Another task has this name.
+        """
+        row = STAGES[stage]
+        name = f"seed_{seed}/{place or stage}" + (f"/{variant}" if variant else "")
+        task = Task(name, stage, seed, row.data, (*row.reads, *sections), inputs or {}, options)
+        if self.tasks.setdefault(name, task) != task:
+            raise ValueError(f"two tasks are called {name}: {self.tasks[name]} and {task}")
+        return name
+
+    def upstream(self, seed: int) -> int:
+        """The seed of what comes before the classifiers of a seed."""
+        return self.config.seeds[0] if self.config.share_upstream else seed
+
+    # DDB: the diffusion model, its images, the amplifier and its scores.
+
+    def synthesis(self, seed: int) -> str:
+        """Synthetic images; where the bias is known, they are measured, too."""
+        diffusion = self.add("train_diffusion", seed)
+        synthesis = self.add("synthesize", seed, {"train_diffusion": diffusion})
+        if self.bias_known and self.config.measure_synthesis.probe_steps:
+            self.add("measure_synthesis", seed, {"synthesize": synthesis})
+        return synthesis
+
+    def amplifier(self, seed: int, train_on: str) -> str:
+        """The amplifier trained on "synthetic" or "real" images."""
+        inputs = {"synthesize": self.synthesis(seed)} if train_on == "synthetic" else {}
+        return self.add("train_amplifier", seed, inputs, variant=train_on, train_on=train_on)
+
+    def scores(self, seed: int, train_on: str) -> str:
+        """The scores of that amplifier."""
+        inputs = {"train_amplifier": self.amplifier(seed, train_on)}
+        return self.add("score", seed, inputs, variant=train_on)
+
+    # What methods need beforehand.
+
+    def required(self, seed: int, needs: set[str]) -> dict[str, str]:
+        """What a method of this seed reads from, except the network below a last layer."""
+        config, inputs = self.config, {}
+        if needs & OF_AMPLIFIER and config.given_scores.csv:
+            inputs["score"] = self.add("given_scores", config.seeds[0])
+        elif needs & OF_AMPLIFIER:
+            upstream, train_on = self.upstream(seed), config.amplifier.train_on
+            inputs["score"] = self.scores(upstream, train_on)
+            if config.amplifier.compare:
+                self.scores(upstream, {"synthetic": "real", "real": "synthetic"}[train_on])
+        if needs & {"reference_errors", "environments"}:
+            inputs["train_reference"] = self.add("train_reference", seed)
+        if "environments" in needs:
+            reads = {"train_reference": inputs["train_reference"]}
+            inputs["infer_environments"] = self.add("infer_environments", seed, reads)
+        if "committee_votes" in needs:
+            inputs["train_committee"] = self.add("train_committee", seed)
+        if "bias_features" in needs:
+            inputs["train_bias_features"] = self.add("train_bias_features", seed)
+        return inputs
+
+    def base(self, seed: int, method: str) -> str:
+        """The plainly trained network that a last layer is fitted over."""
+        if method_entry(method).settings != "afr":
+            return self.training(seed, "erm")
+        needs = requirements(self.config, "erm")
+        return self.add(
+            "train_base",
+            seed,
+            self.required(seed, needs),
+            sections=_group_sections(needs),
+            held_out_share=self.config.afr.held_out_share,
+        )
+
+    # Generated images.
+
+    def generated(self, seed: int, entry: MethodEntry) -> dict[str, str]:
+        """Generated images that are fit for training, and what the amplifier says of them."""
+        name, images = entry.generated, GENERATED[entry.generated]
+        scored, train_on = entry.requires in OF_AMPLIFIER, self.config.amplifier.train_on
+        biased = self.add("train_biased", seed)
+        amplifier = {}
+        if images.steered_by or scored:
+            amplifier = {"train_amplifier": self.amplifier(seed, train_on)}
+        drawn = (self.steered if images.steered_by else self.captioned)(seed, name, images, biased)
+        inputs, sections = {"drawn": drawn, "train_biased": biased}, ()
+        if images.steered_by:
+            inputs |= amplifier
+            sections = ("diffusion.image_size", "amplifier")
+        if self.config.gate.labels:
+            inputs["debiased"] = self.training(seed, self.config.gate.debiased_method)
+        checked = self.add("check_generated", seed, inputs, variant=name, sections=sections)
+        result = {"check_generated": checked}
+        if scored:
+            inputs = {"drawn": drawn, **result, **amplifier, "score": self.scores(seed, train_on)}
+            result["score_generated"] = self.add("score_generated", seed, inputs, variant=name)
+        return result
+
+    def captioned(self, seed: int, name: str, images: GeneratedImages, biased: str) -> str:
+        """Images that a text-to-image model draws from captions of the real ones."""
+        extracted = self.add("extract", seed, {"train_biased": biased})
+        pretrained = self.config.captions.features == "pretrained"
+        sections = ("classifier",) if pretrained else ()
+        captions = self.add("caption", seed, {"extract": extracted}, sections=sections)
+        if images.captions == "filter_captions":
+            captions = self.add("filter_captions", seed, {"caption": captions})
+        inputs = {"captions": captions, "train_biased": biased}
+        if not self.config.text_to_image.folder:
+            # It stands for a pretrained model, of which there is one.
+            inputs["train_text_to_image"] = self.text_to_image(self.config.seeds[0])
+        return self.add("draw", seed, inputs, variant=name)
+
+    def text_to_image(self, seed: int) -> str:
+        """A text-to-image model of our own."""
+        inputs = {}
+        if not self.config.train_text_to_image.start_from:
+            inputs["train_autoencoder"] = self.add("train_autoencoder", seed)
+        return self.add("train_text_to_image", seed, inputs)
+
+    def steered(self, seed: int, name: str, images: GeneratedImages, biased: str) -> str:
+        """Images that DDB's own model draws, steered away from what the amplifier expects."""
+        train_on = self.config.amplifier.train_on
+        inputs = {
+            "train_amplifier": self.amplifier(seed, train_on),
+            "train_diffusion": self.add("train_diffusion", seed),
+            "train_biased": biased,
+        }
+        if images.steered_by == "difference":
+            reads = {"train_diffusion": inputs["train_diffusion"]}
+            reads["score"] = self.scores(seed, train_on)
+            inputs["train_balanced_diffusion"] = self.add("train_balanced_diffusion", seed, reads)
+        return self.add("steer", seed, inputs, variant=name, by=images.steered_by)
+
+    # Classifiers, and what is said of them.
+
+    def training(self, seed: int, method: str) -> str:
+        """A debiased classifier; the tries of a search over its settings come before it."""
+        entry, needs = method_entry(method), requirements(self.config, method)
+        sections = (*filter(None, [entry.settings]), *_group_sections(needs))
+        inputs, first = self._training_inputs(seed, method), self.config.seeds[0]
+        if self.config.search.tries > 1 and (entry.search or entry.stage == "train_classifier"):
+            for i in range(self.config.search.tries):  # the first seed searches for all
+                inputs[f"try_{i}"] = self.add(
+                    entry.stage,
+                    first,
+                    self._training_inputs(first, method),
+                    variant=f"{method}/{i}",
+                    place="search",
+                    sections=sections,
+                    method=method,
+                    values=draw(self.config, method, i),
+                )
+        return self.add(entry.stage, seed, inputs, variant=method, sections=sections, method=method)
+
+    def _training_inputs(self, seed: int, method: str) -> dict[str, str]:
+        entry = method_entry(method)
+        inputs = self.required(seed, requirements(self.config, method))
+        if entry.generated:
+            inputs |= self.generated(self.upstream(seed), entry)
+        if entry.stage == "train_last_layer":
+            inputs["base"] = self.base(seed, method)
+        return inputs
+
+    def evaluation(self, seed: int, method: str) -> str:
+        """The test figures of a method."""
+        inputs = {"trained": self.training(seed, method)}
+        return self.add("evaluate", seed, inputs, variant=method, method=method)
+
+    def report(self) -> Task:
+        """Reads every other task; it lies at the top of the work directory."""
+        row, names = STAGES["report"], {name: name for name in self.tasks}
+        assert row.reads == (EVERYTHING,), row
+        sections = tuple(self.config.keys())
+        return Task("report", "report", self.config.seeds[0], row.data, sections, names, {})

@@ -70,7 +70,7 @@ def context(tmp_path):
     config.given_scores = {"csv": str(tmp_path / "mine.csv")}
     config.pseudo_groups = {"rule": "loss_threshold", "gamma": 1.0, "top_share": 0.25}
     (tmp_path / "out").mkdir()
-    return Context(config, dataset, dataset, None, None, "given", 0, tmp_path / "out", {})
+    return Context(config, dataset, None, None, "given", 0, tmp_path / "out", {})
 
 
 def table(context, split="train"):

@@ -129,7 +129,7 @@ def context(tmp_path):
     config.reference = {"num_steps": 7}
     config.committee = vars(settings())
     dataset = Dataset("set", **sources, class_names=CLASSES, bias_names=CLASSES)
-    return Context(config, dataset, dataset, None, None, "committee", 0, tmp_path, {})
+    return Context(config, dataset, None, None, "committee", 0, tmp_path, {})
 
 
 def test_stage(context, monkeypatch):

@@ -10,12 +10,11 @@ from configs import digits, digits_diffubias
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.run.cost import (
     Cost,
-    _classifier_operations,
-    count_operations,
     describe_costs,
     estimate_costs,
 )
 from ddb_jax.run.plan import plan
+from ddb_jax.stages.costs import classifier_operations, count_operations
 from ddb_jax.training.mesh import make_mesh
 
 
@@ -94,7 +93,7 @@ def test_resnet18_at_224_pixels_is_the_published_count():
     # He et al. 2015, table 1: 1.8 billion multiply-adds.
     section = digits.get_config().classifier
     section.network, section.width, section.stem = "resnet18", 64, "imagenet"
-    assert _classifier_operations(section, 1000, 224) / 2 == pytest.approx(1.8e9, rel=0.02)
+    assert classifier_operations(section, 1000, 224) / 2 == pytest.approx(1.8e9, rel=0.02)
 
 
 def test_nothing_ahead_costs_nothing():

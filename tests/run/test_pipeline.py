@@ -77,7 +77,8 @@ def test_finished_stages_are_skipped(tiny_config, finished_run, tmp_path, monkey
     def refuse(context):
         raise AssertionError(f"{context.name} ran again")
 
-    monkeypatch.setattr(pipeline, "STAGES", dict.fromkeys(pipeline.STAGES, refuse))
+    refusing = {name: row._replace(run=refuse) for name, row in pipeline.STAGES.items()}
+    monkeypatch.setattr(pipeline, "STAGES", refusing)
     tiny_config.diffusion.log_every = 7  # cannot change a result
     run(tiny_config, workdir, only="train_diffusion")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from configs import base, cmnist, waterbirds
-from ddb_jax.run.plan import plan
+from ddb_jax.run.plan import Planner, plan
 from ddb_jax.run.records import records
 
 HASHES = {"generator": "a", "classifier": "b"}
@@ -99,3 +99,21 @@ def test_presets():
     with pytest.raises(ValueError, match="no preset 'smoky'; the nearest is 'smoke'"):
         waterbirds.get_config("smoky")
     assert base.get_config().classifier.plain_selection == "average"
+
+
+def test_two_different_tasks_under_one_name_are_an_error(config):
+    planner = Planner(config, bias_known=True)
+    name = planner.add("train_diffusion", 0)
+    assert name == "seed_0/train_diffusion"
+    assert planner.add("train_diffusion", 0) == name and list(planner.tasks) == [name]
+    with pytest.raises(ValueError, match="two tasks are called seed_0/train_diffusion"):
+        planner.add("train_diffusion", 0, steps=7)
+
+
+def test_the_planner_adds_what_a_task_reads_from_before_it(config):
+    planner = Planner(config, bias_known=False)
+    assert planner.scores(0, "synthetic") == "seed_0/score/synthetic"
+    assert list(planner.tasks) == [
+        "seed_0/train_diffusion", "seed_0/synthesize", "seed_0/train_amplifier/synthetic",
+        "seed_0/score/synthetic",
+    ]  # fmt: skip

@@ -97,7 +97,7 @@ def test_the_best_score_chooses(scores, chosen, tiny_config, tmp_path):
         record = {"score": score, "values": values, "tries": 1}
         (inputs[f"try_{i}"] / "selection.json").write_text(json.dumps(record))
     ema = tiny_config.lff.ema
-    context = Context(tiny_config, None, None, None, None, "lff", 0, tmp_path, inputs)
+    context = Context(tiny_config, None, None, None, "lff", 0, tmp_path, inputs)
     context, record = tuned(context)
     assert record == {"values": {"lff.ema": 0.1 * chosen} if chosen else {}, "tries": 3}
     assert context.config.lff.ema == (0.1 * chosen if chosen else ema)

@@ -22,7 +22,7 @@ from ddb_jax.stages.context import Context
 
 def run(context: Context) -> dict[str, Any]:
     """Train the probe, apply it, write the share of aligned images per class and in all."""
-    config, dataset = context.config, context.generator_dataset
+    config, dataset = context.config, context.dataset
     train = dataset.train
     settings = config.amplifier.copy_and_resolve_references()
     settings.num_steps = config.measure_synthesis.probe_steps

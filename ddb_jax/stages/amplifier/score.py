@@ -12,7 +12,7 @@ from ddb_jax.stages.context import Context
 
 def run(context: Context) -> dict[str, Any]:
     """Score with the amplifier, at the generator's size."""
-    dataset = context.generator_dataset
+    dataset = context.dataset
     predict = load_classifier(
         context,
         context.config.amplifier,

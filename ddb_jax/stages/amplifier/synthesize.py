@@ -23,7 +23,7 @@ from ddb_jax.training.rng import stream
 def run(context: Context) -> dict[str, Any]:
     """Sample `images_per_class` images of every class."""
     config, settings, num_classes = context.config, context.config.synthesis, context.num_classes
-    image_shape = context.generator_dataset.train.image_shape
+    image_shape = context.dataset.train.image_shape
     unet = build_unet(config, num_classes)
     key = stream(context.seed, "synthesize")
     abstract = abstract_like(
@@ -55,5 +55,5 @@ def run(context: Context) -> dict[str, Any]:
         },
     )
     rows = [source.images[source.labels == i][:16] for i in range(num_classes)]
-    save_grid(context.folder / "contact_sheet.png", rows, context.generator_dataset.class_names)
+    save_grid(context.folder / "contact_sheet.png", rows, context.dataset.class_names)
     return {"images": total}

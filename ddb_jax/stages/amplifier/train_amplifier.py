@@ -17,7 +17,7 @@ from ddb_jax.stages.context import Context
 def run(context: Context) -> dict[str, Any]:
     """Train on the source that `options["train_on"]` names and write the weights."""
     settings = context.config.amplifier
-    source = context.generator_dataset.train
+    source = context.dataset.train
     if context.options["train_on"] == "synthetic":
         source = load_finite(context.inputs["synthesize"])
     loss = {

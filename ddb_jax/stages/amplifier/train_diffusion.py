@@ -22,7 +22,7 @@ from ddb_jax.training.train_state import TrainState
 def run(context: Context) -> dict[str, Any]:
     """Train, then write the (averaged) weights and a grid of samples."""
     config, settings = context.config, context.config.diffusion
-    source = context.generator_dataset.train
+    source = context.dataset.train
     unet = build_unet(config, context.num_classes)
     optimizer, train_step = make_train_step(config, context.num_classes)
 

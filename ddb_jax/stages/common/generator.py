@@ -62,7 +62,7 @@ def init_params(unet: UNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any
 def load_params(context: Context, folder: Path) -> Any:
     """The parameters that a stage which trains the network has left in `folder`."""
     unet = build_unet(context.config, context.num_classes)
-    image_shape = context.generator_dataset.train.image_shape
+    image_shape = context.dataset.train.image_shape
     fresh = {"params": jax.eval_shape(lambda: init_params(unet, jax.random.key(0), image_shape))}
     abstract = abstract_like(fresh, replicated(context.mesh))
     return load_weights(folder / "weights", abstract)["params"]
@@ -125,7 +125,7 @@ def save_samples(context: Context, params: Any, key: jax.Array, per_class: int =
     sample = make_sample(
         context.config,
         context.num_classes,
-        context.generator_dataset.train.image_shape,
+        context.dataset.train.image_shape,
         context.mesh,
     )
     labels = np.repeat(np.arange(context.num_classes, dtype=np.int32), per_class)
@@ -133,4 +133,4 @@ def save_samples(context: Context, params: Any, key: jax.Array, per_class: int =
     numbers = np.arange(len(labels) + padding, dtype=np.int32)
     images, _ = sample(params, key, numbers, np.pad(labels, (0, padding)))
     rows = images[: len(labels)].reshape(context.num_classes, per_class, *images.shape[1:])
-    save_grid(context.folder / "samples.png", rows, context.generator_dataset.class_names)
+    save_grid(context.folder / "samples.png", rows, context.dataset.class_names)

@@ -142,7 +142,7 @@ def true_groups(source: Source, dataset: Dataset, group_by: str) -> Groups:
 
 def method_settings(config: Any, entry: MethodEntry) -> Any:
     """The config section of a method; None for one without settings."""
-    return config.get(entry.settings) if entry.settings else None
+    return config[entry.settings] if entry.settings else None
 
 
 def selection_rule(config: Any, method: str) -> str:

@@ -47,7 +47,7 @@ def run(context: Context) -> dict[str, Any]:
     if gate.copies:
         reasons["copies"], held_out = _copies(context, images)
     if "train_amplifier" in context.inputs:
-        seen = _resized(drawn, context.generator_dataset.train.image_shape[0])
+        seen = _resized(drawn, context.config.diffusion.image_size)
         amplifier = context.inputs["train_amplifier"]
         predict = load_classifier(context, context.config.amplifier, num_classes, amplifier, seen)
         reasons["expected"] = predict(seen).predicted == labels

@@ -25,7 +25,7 @@ def run(context: Context) -> dict[str, Any]:
     rows = read_rows(context.inputs["check_generated"] / "kept.csv")
     kept = np.array([int(row["drawn"]) for row in rows])
     drawn, _ = load_drawn(context.inputs["drawn"])
-    size, labels = context.generator_dataset.train.image_shape[0], drawn.labels[kept]
+    size, labels = context.dataset.train.image_shape[0], drawn.labels[kept]
     unknown = np.full(len(kept), -1, np.int32)
     seen = ArraySource(resize_all(drawn.images[kept], size), labels, unknown)
     predict = load_classifier(

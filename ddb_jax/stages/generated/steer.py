@@ -39,7 +39,7 @@ def run(context: Context) -> dict[str, Any]:
     """
     config, num_classes, by = context.config, context.num_classes, context.options["by"]
     settings, synthesis = config.steering, config.synthesis
-    image_shape = context.generator_dataset.train.image_shape
+    image_shape = context.dataset.train.image_shape
     make_model, weights, details = _model(context, by)
     sample = make_sample(config, num_classes, image_shape, context.mesh, make_model)
     key = stream(context.seed, "steer")
@@ -66,7 +66,7 @@ def run(context: Context) -> dict[str, Any]:
         },
     )
     rows = [source.images[source.labels == i][:16] for i in range(num_classes)]
-    save_grid(context.folder / "contact_sheet.png", rows, context.generator_dataset.class_names)
+    save_grid(context.folder / "contact_sheet.png", rows, context.dataset.class_names)
     return {"images": total}
 
 
@@ -113,7 +113,7 @@ def _guidance_scale(settings: ConfigDict, by: str) -> float:
 def _rejection(context: Context) -> tuple[Any, Any]:
     """(weights, x_start, labels) -> log-odds that the amplifier sees another class; its weights."""
     settings = context.config.amplifier
-    size = input_size(settings, context.generator_dataset.train)
+    size = input_size(settings, context.dataset.train)
     amplifier = build_classifier(settings, context.num_classes)
     weights = load_network(context, amplifier, context.inputs["train_amplifier"], size)
 

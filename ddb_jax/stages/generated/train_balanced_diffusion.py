@@ -25,7 +25,7 @@ from ddb_jax.training.train_state import TrainState
 
 def run(context: Context) -> dict[str, Any]:
     """Train on from the (averaged) weights of train_diffusion; write the new ones."""
-    source = context.generator_dataset.train
+    source = context.dataset.train
     groups = groups_for(context, "pseudo_groups", source, "train")
     if not any(name.endswith("/conflicting") for name in groups.names):
         raise UserError(

@@ -44,7 +44,7 @@ def context(tmp_path):
         folder.mkdir()
     out = folders.pop("out")
     mesh = make_mesh(1)
-    return Context(config, dataset, dataset, mesh, StopFlag(), "stage", 0, out, folders)
+    return Context(config, dataset, mesh, StopFlag(), "stage", 0, out, folders)
 
 
 def write_losses(context, losses):

@@ -4,6 +4,7 @@ The classifiers give one class whatever they see, or the class that the red of a
 """
 
 import csv
+import dataclasses
 import logging
 from dataclasses import replace
 
@@ -45,29 +46,29 @@ def noise(count, seed, side):
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
+def dataset_at(side):
+    source = ArraySource(noise(12, 1, side), np.arange(12) % 3, np.full(12, -1))
+    return Dataset("set", source, source, source, CLASSES)
+
+
 @pytest.fixture
 def context(tmp_path):
-    labels = np.arange(12) % 3
-    sources = {
-        name: ArraySource(noise(12, 1, side), labels, np.full(12, -1))
-        for name, side in SIDE.items()
-    }
     config = ConfigDict()
     generated_images.add_sections(config)
     config.gate.labels = config.gate.copies = False
     config.classifier, config.amplifier = section(4), section(0)
     config.amplifier.image_size = 0
-    datasets = [
-        Dataset("set", sources[n], sources[n], sources[n], CLASSES)
-        for n in ("classifier", "generator")
-    ]
+    config.diffusion = ConfigDict({"image_size": SIDE["generator"]})
     names = ("drawn", "train_biased", "debiased", "train_amplifier", "score", "out")
     folders = {name: tmp_path / name for name in names}
     for folder in folders.values():
         folder.mkdir()
     out = folders.pop("out")
     mesh = make_mesh(1)
-    return Context(config, *datasets, mesh, StopFlag(), "gate", 0, out, {"drawn": folders["drawn"]})
+    return Context(
+        config, dataset_at(SIDE["classifier"]), mesh, StopFlag(), "gate", 0, out,
+        {"drawn": folders["drawn"]},
+    )  # fmt: skip
 
 
 def draw(context, images, labels=LABELS, finite=None):
@@ -246,6 +247,7 @@ def test_kept_images_are_scored_by_the_threshold_of_the_real_ones(context, thres
     kept = [0, 2, 3, 5, 7]
     text = "".join(f"{i},{number}\n" for i, number in enumerate(kept))
     (context.inputs["check_generated"] / "kept.csv").write_text("number,drawn\n" + text)
+    context = dataclasses.replace(context, dataset=dataset_at(SIDE["generator"]))
     result = score_generated.run(context)
 
     table = read_scores(context.folder / "scores.csv")

@@ -53,7 +53,6 @@ def make_context(tmp_path, *, model=None, stop=None, **changes):
     return Context(
         config,
         Dataset("toy", source, source, source, NAMES),
-        None,
         make_mesh(1),
         StopFlag() if stop is None else stop,
         "seed_0/draw/diffubias",

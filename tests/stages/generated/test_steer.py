@@ -92,7 +92,7 @@ def make_context(config, upstream, folder, **fields) -> Context:
     source = ArraySource(images, LABELS, np.full(24, -1))
     dataset = Dataset("pets", source, source, source, CLASSES)
     return Context(
-        config=config, dataset=dataset, generator_dataset=dataset, mesh=make_mesh(1),
+        config=config, dataset=dataset, mesh=make_mesh(1),
         stop=StopFlag(), name=f"seed_0/{folder.name}", seed=0, folder=folder, inputs=upstream,
         **fields,
     )  # fmt: skip

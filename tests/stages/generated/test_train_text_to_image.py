@@ -66,7 +66,6 @@ def run(stage, config, folder, inputs=None, stop=None):
     context = Context(
         config=config,
         dataset=None,
-        generator_dataset=None,
         mesh=make_mesh(1),
         stop=StopFlag() if stop is None else stop,
         name=folder.name,

@@ -45,7 +45,15 @@ def context(tmp_path):
     config.methods = ("erm", "diffubias")
     config.classifier.image_size = 4
     stage = Context(
-        config, dataset, dataset, make_mesh(1), StopFlag(), "report", 0, tmp_path / "report", {}
+        config,
+        dataset,
+        make_mesh(1),
+        StopFlag(),
+        "report",
+        0,
+        tmp_path / "report",
+        {},
+        generator_dataset=dataset,
     )
 
     def folder(name):
