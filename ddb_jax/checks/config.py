@@ -2,8 +2,6 @@
 
 import difflib
 import math
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ddb_jax.checks.devices import indivisible_parts, unusable_bfloat16, unusable_remat
-from ddb_jax.checks.field_values import CHOICES, LISTS, RANGES
+from ddb_jax.checks.field_values import FIELDS, Field
 from ddb_jax.checks.generated_images import batch_sections, unusable_generated
 from ddb_jax.checks.methods import unusable_settings
 from ddb_jax.checks.networks import unusable_network
@@ -117,20 +115,13 @@ def check_config(config: ConfigDict) -> None:
     problems = _mistyped(config, names)
     if problems:
         raise UserError("; ".join(problems) + ".")  # the checks below take the types for granted
-    for name, choices in CHOICES.items():
-        if name in names:
-            problems += _unless_in(f"config.{name}", _get(config, name), choices)
+    for name in names:
+        problems += _out_of_range(name, _get(config, name))
     for method in config.methods:
         try:
             method_entry(method)
         except ValueError as error:
             problems.append(f"config.methods: {error}")
-    for name in names:
-        value = _get(config, name)
-        for pattern, (allowed, words) in RANGES.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if number and re.fullmatch(pattern, name) and not allowed(value):
-                problems.append(f"config.{name} is {value}, it must be {words}")
     if not config.methods:
         problems.append("config.methods is empty")
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
@@ -173,7 +164,7 @@ def check_config(config: ConfigDict) -> None:
     for name in ("amplifier", "classifier"):
         section = config[name]
         fields = ("network", "stem", "norm", "dtype")
-        if all(section[field] in CHOICES[f"{name}.{field}"] for field in fields):
+        if all(section[field] in FIELDS[f"{name}.{field}"].choices for field in fields):
             problems += unusable_network(f"config.{name}", section, config.diffusion.image_size)
     drawn = [] if problems else batch_sections(config)
     problems += unusable_remat(config) + unusable_bfloat16(config, drawn, jax.devices()[0])
@@ -225,24 +216,28 @@ def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
     problems = []
     for name in names:
         value = _get(config, name)
-        kind = LISTS.get(name, int)
+        kind = FIELDS.get(name, Field()).entries
         allowed = (int, float) if kind is float else (kind,)
-        if isinstance(value, tuple) and not all(type(entry) in allowed for entry in value):
+        if kind and not isinstance(value, tuple):
+            problems.append(f"config.{name} is {value!r}, it must be a list")
+        elif kind and not all(type(entry) in allowed for entry in value):
             words = {str: "names", int: "whole numbers", float: "numbers"}[kind]
             problems.append(f"config.{name} is {value}, it must be a list of {words}")
         if isinstance(value, float) and not math.isfinite(value):
             problems.append(f"config.{name} is {value}, it must be a finite number")
-    for name in ("seeds", "methods", "unet.channel_mults", "unet.attention_resolutions"):
-        if not isinstance(_get(config, name), tuple):
-            problems.append(f"config.{name} is {_get(config, name)!r}, it must be a list")
     if not config.unet.channel_mults:
         problems.append("config.unet.channel_mults is empty")
     return problems
 
 
-def _unless_in(name: str, value: str, choices: Iterable[str]) -> list[str]:
-    choices = list(choices)
-    if value in choices:
-        return []
-    near = difflib.get_close_matches(value, choices, 1, 0.0)
-    return [f"{name} is {value!r}, the nearest of {', '.join(choices)} is {near[0]!r}"]
+def _out_of_range(name: str, value: Any) -> list[str]:
+    """A sentence for a value that is not among the field's choices, or not in its range."""
+    field = FIELDS.get(name, Field())
+    choices = list(field.choices)
+    if choices and value not in choices:
+        near = difflib.get_close_matches(value, choices, 1, 0.0)[0]
+        return [f"config.{name} is {value!r}, the nearest of {', '.join(choices)} is {near!r}"]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and field.range and not field.range.holds(value):
+        return [f"config.{name} is {value}, it must be {field.range.words}"]
+    return []

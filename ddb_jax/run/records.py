@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ddb_jax.checks.field_values import FIELDS, Field
 from ddb_jax.run.plan import Task
 from ddb_jax.runtime.work_directory import fingerprint
 
@@ -29,36 +30,35 @@ def records(
             "seed": task.seed,
             "options": task.options,
             "data": data_hashes[task.data],
-            "config": {section: _essential(_get(resolved, section)) for section in task.sections},
+            "config": {name: _counted(name, _get(resolved, name)) for name in task.sections},
             "inputs": {key: result[name]["fingerprint"] for key, name in task.inputs.items()},
         }
         result[task.name] = {**record, "fingerprint": fingerprint(record)}
     return result
 
 
-# Fields that cannot change a result, that choose the task itself, or for whose effect the hash of
-# the data stands.
-INESSENTIAL = (
-    "log_every", "checkpoint_every", "train_on", "compare", "root", "imagenet_a_root", "cache",
-    "num_threads", "max_broken", "remat",
-)  # fmt: skip
+def _counted(name: str, value: Any) -> Any:
+    """What counts of a section or field, see `Field.counts`; `name` is its dotted name."""
+    if isinstance(value, dict):
+        inner = {part: f"{name}.{part}" for part in value}
+        return {
+            part: _counted(full, value[part])
+            for part, full in inner.items()
+            if _counts(full) != "nothing"
+        }
+    counts = _counts(name)
+    if value and counts == "content":
+        return hashlib.sha256(Path(value).read_bytes()).hexdigest()[:16]
+    if value and counts == "listing":
+        folder = Path(value)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        listing = [(str(path.relative_to(folder)), path.stat().st_size) for path in files]
+        return fingerprint({"files": listing})
+    return value
 
 
-def _essential(section: Any) -> Any:
-    """A section without the inessential fields; a file that it names stands for its content."""
-    if not isinstance(section, dict):
-        return section
-    kept = {n: _essential(value) for n, value in section.items() if n not in INESSENTIAL}
-    for name in ("weights", "csv"):
-        if kept.get(name):
-            kept[name] = hashlib.sha256(Path(kept[name]).read_bytes()).hexdigest()[:16]
-    for name in ("folder", "start_from"):  # of gigabytes, for which names and sizes stand
-        if kept.get(name):
-            folder = Path(kept[name])
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            listing = [(str(path.relative_to(folder)), path.stat().st_size) for path in files]
-            kept[name] = fingerprint({"files": listing})
-    return kept
+def _counts(name: str) -> str:
+    return FIELDS.get(name, Field()).counts
 
 
 def _get(tree: dict[str, Any], name: str) -> Any:
