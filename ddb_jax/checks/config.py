@@ -15,6 +15,7 @@ from ddb_jax.checks.generated_images import batch_sections, unusable_generated
 from ddb_jax.checks.methods import unusable_settings
 from ddb_jax.checks.networks import unusable_network
 from ddb_jax.data.datasets import ARRAYS, DATASETS, missing_settings
+from ddb_jax.debias.losses import check_gce
 from ddb_jax.debias.table import method_entry
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.stages.common.generator import build_sampler_table
@@ -130,8 +131,8 @@ def check_config(config: ConfigDict) -> None:
         problems.append(
             f"config.seeds is {config.seeds}, they must be at least 0 and less than 2^32"
         )
-    if config.amplifier.gce_scaled and config.amplifier.gce_q == 0:
-        problems.append("config.amplifier.gce_scaled needs a config.amplifier.gce_q above 0")
+    for name in ("amplifier", "biased", "committee"):
+        problems += _unusable_gce(name, config[name])
     if config.unet.num_heads > 0 and config.unet.channels % (2 * config.unet.num_heads):
         problems.append(
             f"config.unet.channels is {config.unet.channels}, it must be a multiple of twice"
@@ -228,6 +229,17 @@ def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
     if not config.unet.channel_mults:
         problems.append("config.unet.channel_mults is empty")
     return problems
+
+
+def _unusable_gce(name: str, section: ConfigDict) -> list[str]:
+    """A sentence for a loss that would be 0 everywhere."""
+    if not FIELDS[f"{name}.gce_q"].range.holds(section.gce_q):
+        return []  # said already
+    try:
+        check_gce(section.gce_q, section.gce_scaled, owner=f"the {name} section")
+    except ValueError as error:
+        return [f"config.{name}: {str(error).rstrip('.')}"]
+    return []
 
 
 def _out_of_range(name: str, value: Any) -> list[str]:

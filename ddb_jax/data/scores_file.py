@@ -1,13 +1,14 @@
 """Bias scores from anywhere: a CSV file that says how suspect every training image is."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ddb_jax.data.sets.csv_table import SPLITS, read_table
+from ddb_jax.runtime.errors import first_few
 
 Row = tuple[int, dict[str, str]]  # line number, fields by column
 
@@ -82,7 +83,7 @@ def read_given_scores(
             hint = "" if split == "train" else ", or to no validation image"
             raise ValueError(
                 f"{path} lacks {len(missing):,} of {len(names):,} {split} images"
-                f" ({_some(missing)}): give a row to each of them{hint}."
+                f" ({first_few(missing)}): give a row to each of them{hint}."
             )
         ordered = [found[split][i] for i in range(len(names))]
         result[split] = _values(path, ordered, labels_by_split[split], class_names)
@@ -142,12 +143,12 @@ def _join(
     if strange:
         raise ValueError(
             f"{path} has {len(strange):,} of {len(rows):,} rows that are of no image"
-            f" ({_some(strange)}): images are named as in {example}; mend or remove them."
+            f" ({first_few(strange)}): images are named as in {example}; mend or remove them."
         )
     if repeated:
         raise ValueError(
             f"{path} has {len(repeated):,} rows of images that have a row already"
-            f" ({_some(repeated)}): leave one of each."
+            f" ({first_few(repeated)}): leave one of each."
         )
     return found
 
@@ -169,7 +170,7 @@ def _values(
                 bad.append(f"line {line}: {text!r}")
         if bad:
             raise ValueError(f"{path} has {len(bad):,} values of {name} that are not {words}"
-                             f" ({_some(bad)}): mend them.")  # fmt: skip
+                             f" ({first_few(bad)}): mend them.")  # fmt: skip
         return values
 
     numbers = {str(i): i for i in range(len(class_names))}
@@ -180,7 +181,7 @@ def _values(
         name, _, kind = text.rpartition("/")
         return classes[name], kinds[kind]
 
-    class_words = f"a class ({_some(class_names)}) or its number"
+    class_words = f"a class ({first_few(class_names)}) or its number"
     given_labels = column("label", classes.__getitem__, class_words)
     groups = column("pseudo_group", of_group, "<class>/aligned or <class>/conflicting")
     own = labels.tolist()
@@ -229,13 +230,6 @@ def _refuse_difference(
     lines = [f"line {line}" for (line, _), value, right in pairs if value != right]
     if lines:
         raise ValueError(
-            f"{path} has {len(lines):,} rows whose {name} is not the {words} ({_some(lines)}): mend"
+            f"{path} has {len(lines):,} rows whose {name} is not the {words} ({first_few(lines)}): mend"
             " them, or look whether the rows are of other images."
         )
-
-
-def _some(items: Iterable[str], shown: int = 3) -> str:
-    """The first few, and how many more there are."""
-    items = list(items)
-    more = f" and {len(items) - shown:,} more" if len(items) > shown else ""
-    return ", ".join(map(str, items[:shown])) + more

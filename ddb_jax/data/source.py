@@ -186,6 +186,11 @@ class Dataset:
         return all(np.all(source.bias >= 0) for source in self.splits.values())
 
 
+def conflicting(source: Source) -> np.ndarray:
+    """int32 [N]: 1 where the bias attribute disagrees with the label, 0 where not, -1 unknown."""
+    return np.where(source.bias < 0, -1, source.bias != source.labels).astype(np.int32)
+
+
 def without_bias(dataset: Dataset) -> Dataset:
     """The same data set with every bias of every split unknown (-1)."""
     hidden = {name: _BiasHidden(source) for name, source in dataset.splits.items()}

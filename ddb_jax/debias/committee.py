@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddb_jax.debias.contract import Batch, JointMethod, NetworkSpec, State, no_state
-from ddb_jax.debias.losses import accuracy, generalized_cross_entropy
+from ddb_jax.debias.losses import accuracy, check_gce, generalized_cross_entropy
 
 
 class CommitteeSettings(Protocol):
@@ -45,16 +45,15 @@ def make(settings: CommitteeSettings) -> JointMethod:
     The released code trains them one after the other, on batches of their own.
 
     Raises:
-        ValueError: More members have to agree than there are, or there is none, or the loss would
-            be 0 everywhere.
+        ValueError: More members have to agree than there are, or there is none, or gce_q lies
+            outside [0, 1] or is 0 with gce_scaled.
     """
     if not 1 <= settings.agreement <= settings.members:
         raise ValueError(
             f"agreement of the committee is {settings.agreement}; it must lie between 1 and its"
             f" number of members, {settings.members}."
         )
-    if settings.gce_scaled and settings.gce_q == 0.0:
-        raise ValueError("gce_q of the committee is 0, with gce_scaled a loss of 0 everywhere.")
+    check_gce(settings.gce_q, settings.gce_scaled, owner="the committee")
     names = member_names(settings)
 
     def loss(

@@ -19,6 +19,7 @@ from ddb_jax.debias.contract import Batch, JointMethod, NetworkSpec, State, Trai
 from ddb_jax.debias.loss_memory import final_weights, init_memories, weigh
 from ddb_jax.debias.losses import (
     accuracy,
+    check_gce,
     cross_entropy,
     generalized_cross_entropy,
     masked_mean,
@@ -114,10 +115,7 @@ def _gce(settings: DisEntSettings) -> Callable[[jax.Array, Batch], jax.Array]:
 def _check(settings: DisEntSettings) -> None:
     if not 0.0 <= settings.ema < 1.0:
         raise ValueError(f"ema of DisEnt is {settings.ema}; it must lie in [0, 1).")
-    if not 0.0 <= settings.gce_q <= 1.0:
-        raise ValueError(f"gce_q of DisEnt is {settings.gce_q}; it must lie in [0, 1].")
-    if settings.gce_scaled and settings.gce_q == 0.0:
-        raise ValueError("gce_q of DisEnt is 0.0; with gce_scaled it must be above 0.")
+    check_gce(settings.gce_q, settings.gce_scaled, owner="DisEnt")
     for field in ("swap_after", "lambda_dis", "lambda_swap", "lambda_swap_biased"):
         value = getattr(settings, field)
         if not 0.0 <= value < math.inf:

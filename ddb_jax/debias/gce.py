@@ -8,7 +8,7 @@ import functools
 from typing import Protocol
 
 from ddb_jax.debias.contract import Method, TrainingSet, plain
-from ddb_jax.debias.losses import generalized_cross_entropy
+from ddb_jax.debias.losses import check_gce, generalized_cross_entropy
 
 
 class GCESettings(Protocol):
@@ -29,9 +29,6 @@ def make(settings: GCESettings, training_set: TrainingSet) -> Method:
     Raises:
         ValueError: q lies outside [0, 1], or is 0 with `scaled`.
     """
-    if not 0.0 <= settings.q <= 1.0:
-        raise ValueError(f"q of GCE is {settings.q}; it must lie in [0, 1].")
-    if settings.scaled and settings.q == 0.0:
-        raise ValueError("q of GCE is 0, with `scaled` a loss of 0 everywhere.")
+    check_gce(settings.q, settings.scaled, owner="GCE", prefix="")
     loss = functools.partial(generalized_cross_entropy, q=settings.q, scaled=settings.scaled)
     return plain(per_example_loss=loss)

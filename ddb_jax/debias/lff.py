@@ -24,6 +24,7 @@ from ddb_jax.debias.contract import (
 from ddb_jax.debias.loss_memory import final_weights, init_memories, weigh
 from ddb_jax.debias.losses import (
     accuracy,
+    check_gce,
     cross_entropy,
     generalized_cross_entropy,
     masked_mean,
@@ -116,10 +117,7 @@ def make_on_amplifier(settings: LfFSettings, training_set: TrainingSet) -> Metho
 def _check(settings: LfFSettings) -> None:
     if not 0.0 <= settings.ema < 1.0:
         raise ValueError(f"ema of LfF is {settings.ema}; it must lie in [0, 1).")
-    if not 0.0 <= settings.gce_q <= 1.0:
-        raise ValueError(f"gce_q of LfF is {settings.gce_q}; it must lie in [0, 1].")
-    if settings.gce_scaled and settings.gce_q == 0.0:
-        raise ValueError("gce_q of LfF is 0, with gce_scaled a loss of 0 everywhere.")
+    check_gce(settings.gce_q, settings.gce_scaled, owner="LfF")
 
 
 def _pair(

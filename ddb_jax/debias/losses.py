@@ -23,6 +23,27 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
     return loss
 
 
+def check_gce(q: float, scaled: bool, *, owner: str, prefix: str = "gce_") -> None:
+    """Refuse settings of the generalised cross-entropy that it is not defined for.
+
+    Args:
+        q: As in `generalized_cross_entropy`.
+        scaled: Likewise.
+        owner: Whose settings they are, for the message.
+        prefix: Of the two settings' names.
+
+    Raises:
+        ValueError: q lies outside [0, 1], or is 0 with `scaled`, whose loss would be 0.
+    """
+    if not 0.0 <= q <= 1.0:
+        raise ValueError(f"{prefix}q of {owner} is {q}; it must lie in [0, 1].")
+    if scaled and q == 0.0:
+        raise ValueError(
+            f"{prefix}q of {owner} is {q}, with {prefix}scaled a loss of 0 everywhere; it must be"
+            " above 0."
+        )
+
+
 def generalized_cross_entropy(
     logits: jax.Array, labels: jax.Array, q: float, *, scaled: bool = False
 ) -> jax.Array:
@@ -44,10 +65,7 @@ def generalized_cross_entropy(
     Raises:
         ValueError: q lies outside [0, 1], or is 0 with `scaled`, whose loss would be 0.
     """
-    if not 0.0 <= q <= 1.0:
-        raise ValueError(f"q of the generalised cross-entropy is {q}; it must lie in [0, 1].")
-    if scaled and q == 0.0:
-        raise ValueError("The scaled generalised cross-entropy is 0 everywhere at q = 0.")
+    check_gce(q, scaled, owner="the generalised cross-entropy", prefix="")
     return generalize(cross_entropy(logits, labels), q, scaled=scaled)
 
 

@@ -22,7 +22,7 @@ from ddb_jax.debias.contract import (
     no_state,
 )
 from ddb_jax.debias.contrastive import log_probabilities, mean_over_positives, same, similarities
-from ddb_jax.debias.losses import accuracy, cross_entropy, generalize
+from ddb_jax.debias.losses import accuracy, check_gce, cross_entropy, generalize
 
 
 class SelecMixSettings(Protocol):
@@ -65,10 +65,7 @@ def make(settings: SelecMixSettings, training_set: TrainingSet) -> JointMethod:
     ):
         if not value > 0:
             raise ValueError(f"{field} of SelecMix is {value}; it must be above 0.")
-    if not 0.0 <= settings.gce_q <= 1.0:
-        raise ValueError(f"gce_q of SelecMix is {settings.gce_q}; it must lie in [0, 1].")
-    if settings.gce_scaled and settings.gce_q == 0.0:
-        raise ValueError("gce_q of SelecMix is 0, where gce_scaled makes the loss 0 everywhere.")
+    check_gce(settings.gce_q, settings.gce_scaled, owner="SelecMix")
 
     def loss(
         network: Callable[..., Any], method_state: State, batch: Batch, key: jax.Array

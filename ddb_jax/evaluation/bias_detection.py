@@ -4,6 +4,28 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
+def metrics_where_known(
+    scores: np.ndarray | None, flagged: np.ndarray, truth: np.ndarray
+) -> dict[str, float | int | None]:
+    """`detection_metrics` of the images whose bias is known; of all where it is known of none.
+
+    Args:
+        scores: As there; None where nothing ranks the images, which leaves AUROC and average
+            precision undefined.
+        flagged: As there.
+        truth: int [N], 1 for a conflicting image, 0 for an aligned one, -1 where it is unknown.
+    """
+    known = truth >= 0
+    ranked = np.zeros(len(truth)) if scores is None else scores
+    if known.any():
+        figures = detection_metrics(ranked[known], flagged[known], truth[known])
+    else:
+        figures = detection_metrics(ranked, flagged, None)
+    if scores is None:
+        figures |= {"bias_auroc": None, "bias_average_precision": None}
+    return figures
+
+
 def detection_metrics(
     scores: np.ndarray, flagged: np.ndarray, conflicting: np.ndarray | None
 ) -> dict[str, float | int | None]:

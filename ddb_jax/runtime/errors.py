@@ -1,5 +1,7 @@
 """The two ways a run ends early on purpose: the user's input is wrong, or the user stopped it."""
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something the user can mend; the message is one sentence saying what, where and how."""
@@ -16,6 +18,19 @@ class Interrupted(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def first_few(items: Iterable[object], *, shown: int = 3, separator: str = ", ") -> str:
+    """The first few items and how many more there are, to be quoted in a sentence: a, b and 2 more.
+
+    Args:
+        items: In the order in which they are named.
+        shown: How many are named.
+        separator: Between those.
+    """
+    words = [str(item) for item in items]
+    more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
+    return separator.join(words[:shown]) + more
 
 
 def first_line(error: Exception) -> str:

@@ -14,12 +14,10 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.images.decode import decode_image
 from ddb_jax.data.sets.captioned_digits import captioned_digits
-from ddb_jax.runtime.errors import UserError
+from ddb_jax.runtime.errors import UserError, first_few
 from ddb_jax.text_to_image.captions import read_image_captions
 
 log = logging.getLogger("ddb_jax")
-
-SHOWN = 3  # files that a message names
 
 
 class Captioned(NamedTuple):
@@ -93,10 +91,9 @@ def _from_table(config: ConfigDict, image_size: int) -> Captioned:
         decoded = list(pool.map(decode, captions))
     faults = [result for result in decoded if isinstance(result, str)]
     if faults:
-        more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
         raise UserError(
             f"{len(faults):,} of the {len(decoded):,} images of {table} cannot be used:"
-            f" {'; '.join(faults[:SHOWN])}{more}; mend the files or remove their lines."
+            f" {first_few(faults, separator='; ')}; mend the files or remove their lines."
         )
     counts = [len(texts) for texts in captions.values()]
     return Captioned(

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ddb_jax.runtime.errors import first_few
+
 LABEL_COLUMNS = ("label", "generated_text")
 CAPTION_COLUMN = re.compile(r"caption(_\d+)?")
 LAYOUTS = "label,generated_text or path,caption or path,caption_1,caption_2,caption_3"
-SHOWN = 3  # names that a message gives
 
 
 class Captions(NamedTuple):
@@ -67,7 +68,7 @@ def read_captions(
         codes = _codes(class_names)
         values = [row["label"] for _, row in rows]
         _refuse_unknown(
-            path, "label", rows, values, codes, f"a class ({_some(class_names)}) or its number"
+            path, "label", rows, values, codes, f"a class ({first_few(class_names)}) or its number"
         )
         labels = [codes[value] for value in values]
         images = [-1] * len(rows)
@@ -76,7 +77,7 @@ def read_captions(
         columns = _caption_columns(path, header)
         positions = {name: i for i, name in enumerate(image_paths)}
         values = [row["path"] for _, row in rows]
-        words = f"among the {len(image_paths):,} images ({_some(image_paths)})"
+        words = f"among the {len(image_paths):,} images ({first_few(image_paths)})"
         _refuse_unknown(path, "path", rows, values, positions, words)
         images = [positions[value] for value in values]
         labels = [image_labels[i] for i in images]
@@ -191,7 +192,7 @@ def _refuse_unknown(
     ]
     if bad:
         raise ValueError(
-            f"{path} has {len(bad):,} rows whose {column} is not {words}: {_some(bad)}."
+            f"{path} has {len(bad):,} rows whose {column} is not {words}: {first_few(bad)}."
         )
 
 
@@ -201,9 +202,3 @@ def _note_empty(path: Path, asked: int, found: int) -> tuple[str, ...]:
     if found == asked:
         return ()
     return (f"{Path(path).name}: {asked - found:,} empty captions are left out.",)
-
-
-def _some(items: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more

@@ -16,6 +16,7 @@ import ml_dtypes  # noqa: F401  lets NumPy name bfloat16, which safetensors asks
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ddb_jax.models.pretrained import listed
 from ddb_jax.runtime.files import make_folder, write_through
 from ddb_jax.text_to_image.layout import weight_files
 
@@ -24,7 +25,6 @@ LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 NUMBERED = ("linear_1", "linear_2")
 # Constants that older versions of the libraries saved along with the weights.
 IGNORED = ("embeddings.position_ids",)
-LISTED = 3  # tensors that a message gives of each kind
 
 Rename = Callable[[Iterable[str]], Mapping[str, str]]
 
@@ -92,7 +92,7 @@ def load_params(
         if any(entries for _, entries in faults):
             raise ValueError(
                 f"the weights in {Path(source[0]).parent} are not those of this network: of the "
-                f"tensors {', '.join(_listed(*fault) for fault in faults if fault[1])}"
+                f"tensors {', '.join(listed(*fault) for fault in faults if fault[1])}"
             )
         values = {}
         for path, leaf in flatten_dict(abstract_params).items():
@@ -100,12 +100,6 @@ def load_params(
             back = np.argsort(_axes(path, len(leaf.shape)))
             values[path] = np.array(file.get_tensor(published).transpose(back), dtype, order="C")
     return unflatten_dict(values)
-
-
-def _listed(kind: str, entries: Sequence[str]) -> str:
-    """The count of the entries and the first few of them: 2 missing (a, b)."""
-    more = ", ..." if len(entries) > LISTED else ""
-    return f"{len(entries):,} {kind} ({', '.join(entries[:LISTED])}{more})"
 
 
 def save_params(path: Path, params: Mapping[str, Any]) -> None:

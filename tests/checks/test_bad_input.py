@@ -369,6 +369,12 @@ def test_an_amplifier_that_would_see_parts_of_the_images(capsys, tmp_path):
             ("methods=erm,disent", "disent.gce_q=0.0", "disent.gce_scaled=True"),
             "config.disent: gce_q of DisEnt is 0.0",
         ),
+        (
+            ("amplifier.gce_q=0.0", "amplifier.gce_scaled=True", "lff.gce_q=2.0"),
+            "config.amplifier: gce_q of the amplifier section is 0.0, with gce_scaled a loss of 0",
+        ),
+        (("biased.gce_q=0.0", "biased.gce_scaled=True"), "config.biased: gce_q of the biased"),
+        (("committee.gce_q=0.0", "committee.gce_scaled=True"), "config.committee: gce_q of the"),
         (("committee.agreement=6",), "agreement is 6, more than its 5 members"),
         (("methods=erm,ddb_3",), "config.methods: 'ddb_3' is no method, the nearest of erm, "),
     ],

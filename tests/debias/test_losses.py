@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
+from ddb_jax.debias.losses import check_gce, cross_entropy, generalized_cross_entropy
 
 # Softmax of log-probabilities gives the probabilities back.
 PROBS = np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]])
@@ -80,3 +80,12 @@ def test_a_hopeless_example_has_finite_loss_and_no_gradient(scaled):
 def test_bad_q_is_refused(q, scaled):
     with pytest.raises(ValueError, match="generalised cross-entropy"):
         generalized_cross_entropy(LOGITS, LABELS, q, scaled=scaled)
+
+
+def test_the_settings_are_refused_in_the_words_of_their_owner():
+    check_gce(0.0, False, owner="LfF")
+    check_gce(1.0, True, owner="LfF")
+    with pytest.raises(ValueError, match=r"^gce_q of LfF is 1\.1; it must lie in \[0, 1\]\.$"):
+        check_gce(1.1, False, owner="LfF")
+    with pytest.raises(ValueError, match=r"^q of GCE is 0\.0, with scaled a loss of 0 everywhere"):
+        check_gce(0.0, True, owner="GCE", prefix="")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddb_jax.evaluation.bias_detection import detection_metrics
+from ddb_jax.evaluation.bias_detection import detection_metrics, metrics_where_known
 
 # In falling order of score the truth is 1 0 1 (1 0 tied) 0.
 SCORES = np.array([5.0, 4.0, 3.0, 2.0, 2.0, 1.0])
@@ -59,3 +59,29 @@ def test_bad_input_is_refused():
         detection_metrics(SCORES, FLAGGED, CONFLICTING[:4])
     with pytest.raises(ValueError, match="not finite"):
         detection_metrics(np.where(SCORES == 5.0, np.nan, SCORES), FLAGGED, CONFLICTING)
+
+
+def test_images_of_unknown_bias_are_left_out_of_the_figures():
+    """Known: the first four, of which the second and fourth conflict; three pairs of four rank."""
+    scores = np.array([0.1, 0.9, 0.5, 0.3, 7.0, 8.0])
+    flagged = np.array([False, True, True, False, True, True])
+    truth = np.array([0, 1, 0, 1, -1, -1])
+    found = metrics_where_known(scores, flagged, truth)
+    assert found == detection_metrics(scores[:4], flagged[:4], truth[:4] == 1)
+    assert (found["bias_auroc"], found["bias_flagged"]) == (0.75, 2)
+    assert (found["bias_precision"], found["bias_recall"]) == (0.5, 0.5)
+
+
+def test_without_any_known_bias_all_flagged_images_are_counted():
+    flagged = np.array([True, False, True])
+    for scores in (np.array([1.0, 2.0, 3.0]), None):
+        found = metrics_where_known(scores, flagged, np.full(3, -1))
+        assert found.pop("bias_flagged") == 2 and set(found.values()) == {None}
+
+
+def test_without_scores_nothing_is_said_of_their_ranking():
+    flagged, truth = np.array([True, False, True]), np.array([1, 0, 0])
+    found = metrics_where_known(None, flagged, truth)
+    assert found["bias_auroc"] is None and found["bias_average_precision"] is None
+    assert (found["bias_precision"], found["bias_recall"]) == (0.5, 1.0)
+    assert found["bias_prevalence"] == pytest.approx(1 / 3)

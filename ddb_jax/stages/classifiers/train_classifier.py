@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from ddb_jax.data.source import conflicting
 from ddb_jax.debias.contract import JointMethod, Method
 from ddb_jax.debias.table import method_entry
-from ddb_jax.evaluation.bias_detection import detection_metrics
+from ddb_jax.evaluation.bias_detection import metrics_where_known
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.runtime.files import write_json
 from ddb_jax.stages.common.classifier_step import MAIN, network_weights
 from ddb_jax.stages.common.classifier_training import make_predict, train_classifier
 from ddb_jax.stages.common.networks import build_classifier, input_size
-from ddb_jax.stages.common.scoring import conflicting
 from ddb_jax.stages.common.search import tuned
 from ddb_jax.stages.common.training_set import (
     groups_for,
@@ -76,14 +76,9 @@ def run(context: Context) -> dict[str, Any]:
     }
     suspected = _suspected(context, entry.detects_by_loss, method, state)
     if suspected:
-        truth = conflicting(dataset.train)
-        known = truth >= 0
-        seen = known if known.any() else np.full(len(truth), True)
         write_json(
             context.folder / "detection.json",
-            detection_metrics(
-                *(values[seen] for values in suspected), truth[known] if known.any() else None
-            ),
+            metrics_where_known(*suspected, conflicting(dataset.train)),
         )
     write_json(context.folder / "selection.json", record)
     return record

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ddb_jax.stages.common.scores_table import read_scores, select_split
+from ddb_jax.stages.common.scores_table import rank_in_class, read_scores, select_split
 from ddb_jax.stages.context import Context
 
 
@@ -25,13 +25,4 @@ def labels_in_turn(counts: np.ndarray) -> np.ndarray:
     The first so many images are then as balanced as the counts allow.
     """
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    return labels[np.argsort(ranks_in_class(labels), kind="stable")]
-
-
-def ranks_in_class(labels: np.ndarray) -> np.ndarray:
-    """int64 [N]: how many of the labels int [N] before each are the same."""
-    ranks = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = labels == label
-        ranks[members] = np.arange(np.sum(members))
-    return ranks
+    return labels[np.argsort(rank_in_class(labels), kind="stable")]

@@ -70,3 +70,21 @@ def select_split(table: dict[str, np.ndarray], split: str) -> dict[str, np.ndarr
     """The rows of one split."""
     rows = table["split"] == split
     return {name: column[rows] for name, column in table.items()}
+
+
+def rank_in_class(labels: np.ndarray, scores: np.ndarray | None = None) -> np.ndarray:
+    """int32 [N]: 1 for the highest score of its class, 2 for the next, and so on.
+
+    Ties, and all where there are no scores, are ranked by position.
+
+    Args:
+        labels: int [N], of any values.
+        scores: float [N].
+    """
+    scores = np.zeros(len(labels)) if scores is None else scores
+    ranks = np.zeros(len(labels), np.int32)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.argsort(-scores[members], kind="stable")
+        ranks[members[order]] = np.arange(1, len(members) + 1)
+    return ranks

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddb_jax.data.source import Dataset, Source
+from ddb_jax.data.source import Dataset, Source, conflicting
 from ddb_jax.debias.pseudo_groups import assign_groups, conflicting_by_rule, error_set
-from ddb_jax.evaluation.bias_detection import detection_metrics
+from ddb_jax.evaluation.bias_detection import metrics_where_known
 from ddb_jax.runtime.files import write_json
 from ddb_jax.stages.common.classifier_training import Predictions
-from ddb_jax.stages.common.scores_table import COLUMNS, write_scores
+from ddb_jax.stages.common.scores_table import COLUMNS, rank_in_class, write_scores
 from ddb_jax.stages.context import Context
 
 # (split, labels int [N], predictions) -> bool [N], held to conflict with the bias.
@@ -135,8 +135,8 @@ def write_tables(
             "group_sizes": dict(zip(groups.names, groups.sizes.tolist(), strict=True)),
             "dropped_groups": list(groups.dropped),
             "images_of_known_bias": int(known.sum()),
-            "rule": _detection(suspicion, flagged, truth),
-            "error_set": None if errors is None else _detection(suspicion, errors, truth),
+            "rule": metrics_where_known(suspicion, flagged, truth),
+            "error_set": None if errors is None else metrics_where_known(suspicion, errors, truth),
         }
         if errors is not None and known.any():
             detection[split]["accuracy_aligned"] = _mean(~errors[truth == 0])
@@ -152,36 +152,8 @@ def write_tables(
     return detection["train"]["rule"]
 
 
-def conflicting(source: Source) -> np.ndarray:
-    """int32 [N]: 1 where the bias attribute disagrees with the label, 0 where not, -1 unknown."""
-    return np.where(source.bias < 0, -1, source.bias != source.labels).astype(np.int32)
-
-
-def rank_in_class(labels: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """int32 [N]: 1 for the highest loss of its class, 2 for the next; ties by position."""
-    ranks = np.zeros(len(labels), np.int32)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        order = np.argsort(-losses[members], kind="stable")
-        ranks[members[order]] = np.arange(1, len(members) + 1)
-    return ranks
-
-
 def _splits(dataset: Dataset) -> tuple[tuple[str, Source], ...]:
     return ("train", dataset.train), ("validation", dataset.validation)
-
-
-def _detection(
-    suspicion: np.ndarray | None, flagged: np.ndarray, truth: np.ndarray
-) -> dict[str, Any]:
-    """Figures over the images whose bias is known; without any, how many of all are flagged."""
-    known = truth >= 0
-    seen = known if known.any() else np.full(len(truth), True)
-    scores = np.zeros(len(truth)) if suspicion is None else suspicion
-    figures = detection_metrics(scores[seen], flagged[seen], truth[known] if known.any() else None)
-    if suspicion is None:
-        figures |= {"bias_auroc": None, "bias_average_precision": None}
-    return figures
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddb_jax.debias import eiil
 from ddb_jax.debias.pseudo_groups import assign_groups
-from ddb_jax.evaluation.bias_detection import detection_metrics
+from ddb_jax.evaluation.bias_detection import metrics_where_known
 from ddb_jax.runtime.files import load_array, write_json
 from ddb_jax.stages.common.scores_table import read_scores, write_scores
 from ddb_jax.stages.common.training_set import LOGITS
@@ -31,10 +31,7 @@ def run(context: Context) -> dict[str, Any]:
     table["pseudo_conflicting"][rows] = flagged
     table["pseudo_group"][rows] = np.array(groups.names, object)[groups.ids]
     write_scores(context.folder / "scores.csv", table)
-    truth = table["conflicting"][rows]
-    known = truth >= 0
-    seen = known if known.any() else np.full(len(truth), True)
-    found = detection_metrics(share[seen], flagged[seen], truth[known] if known.any() else None)
+    found = metrics_where_known(share, flagged, table["conflicting"][rows])
     write_json(
         context.folder / "detection.json",
         {

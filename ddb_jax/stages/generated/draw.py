@@ -11,7 +11,8 @@ import numpy as np
 from ddb_jax.runtime.files import local_copy, read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
 from ddb_jax.stages.common.drawing import draw_set
-from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn, ranks_in_class
+from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
+from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.captions_table import read_caption_table, write_rows
 from ddb_jax.text_to_image.latent_diffusion import encode_texts, load_model
@@ -86,7 +87,7 @@ def _choose_captions(context: Context, labels: np.ndarray) -> np.ndarray:
     if context.config.generated.ratio:
         counts = np.where(available, images_per_class(context), 0)
     of_image = labels_in_turn(counts)
-    ranks = ranks_in_class(of_image) % available[of_image]
+    ranks = (rank_in_class(of_image) - 1) % available[of_image]
     by_class = np.argsort(labels, kind="stable")
     first = np.cumsum(available) - available
     return by_class[first[of_image] + ranks]

@@ -15,8 +15,7 @@ from ddb_jax.debias.pseudo_groups import assign_groups, error_set
 from ddb_jax.runtime.files import read_json, read_rows
 from ddb_jax.stages.common.classifier_training import load_classifier
 from ddb_jax.stages.common.drawing import load_drawn
-from ddb_jax.stages.common.scores_table import write_scores
-from ddb_jax.stages.common.scoring import rank_in_class
+from ddb_jax.stages.common.scores_table import rank_in_class, write_scores
 from ddb_jax.stages.context import Context
 
 

@@ -14,7 +14,7 @@ from ddb_jax.data.images.records import open_records
 from ddb_jax.debias.table import GENERATED, method_title
 from ddb_jax.runtime.files import read_json, read_rows
 from ddb_jax.stages.common.drawing import MANIFEST
-from ddb_jax.stages.common.images_per_class import ranks_in_class
+from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import page
 from ddb_jax.stages.report.findings import folders_of
@@ -202,7 +202,7 @@ def _sources(prompts: Sequence[dict[str, str]]) -> list[Source]:
             source.captions.append(row["caption"])
     found = list(sources.values())
     labels = np.array([source.label for source in found])
-    chosen = np.lexsort((labels, ranks_in_class(labels)))[:ROWS]
+    chosen = np.lexsort((labels, rank_in_class(labels)))[:ROWS]
     return [found[i] for i in sorted(chosen, key=lambda i: (labels[i], i))]
 
 

@@ -7,15 +7,14 @@ import jax
 import numpy as np
 
 from ddb_jax.data.preprocessing import to_input
-from ddb_jax.data.source import Source
+from ddb_jax.data.source import Source, conflicting
 from ddb_jax.debias.table import method_entry, method_title
 from ddb_jax.evaluation.embedding import MIN_POINTS, embed
 from ddb_jax.evaluation.saliency import grad_cam
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.classifier_training import load_network, make_outputs
-from ddb_jax.stages.common.images_per_class import ranks_in_class
 from ddb_jax.stages.common.networks import build_network, input_size
-from ddb_jax.stages.common.scoring import conflicting
+from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import figures, page
 from ddb_jax.stages.report.findings import folders_of
@@ -134,7 +133,7 @@ def _choose(candidates: np.ndarray, test: Source) -> np.ndarray:
     kinds = conflicting(test)[candidates]
     labels = test.labels[candidates]
     groups = labels * 3 + kinds  # kinds are -1, 0 or 1
-    order = np.lexsort((labels, ranks_in_class(groups), -kinds))
+    order = np.lexsort((labels, rank_in_class(groups), -kinds))
     return candidates[order][:IMAGES]
 
 
