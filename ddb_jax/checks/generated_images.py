@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ddb_jax.debias.table import GENERATED, METHODS, method_entry
+from ddb_jax.debias.generated_images import GENERATED
+from ddb_jax.debias.requirements import OF_AMPLIFIER
+from ddb_jax.debias.table import METHODS, method_entry
 from ddb_jax.text_to_image.layout import read_layout
 
-OF_AMPLIFIER = ("amplifier_scores", "amplifier_errors", "pseudo_groups")
 CAPTIONS = ("retrieval", "csv", "hugging_face")
 # Libraries beyond requirements.txt, and the command that installs them.
 TEXT_LIBRARIES = ("safetensors", "tokenizers")

@@ -230,6 +230,6 @@ def _refuse_difference(
     lines = [f"line {line}" for (line, _), value, right in pairs if value != right]
     if lines:
         raise ValueError(
-            f"{path} has {len(lines):,} rows whose {name} is not the {words} ({first_few(lines)}): mend"
-            " them, or look whether the rows are of other images."
+            f"{path} has {len(lines):,} rows whose {name} is not the {words} ({first_few(lines)}):"
+            " mend them, or look whether the rows are of other images."
         )

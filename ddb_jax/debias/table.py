@@ -22,15 +22,20 @@ from ddb_jax.debias import (
 )
 from ddb_jax.debias.contract import JointMethod, LastLayer, Method, TrainingSet
 
-# The stage whose scores.csv a method reads, by what it requires.
-SCORES_OF = {
-    "amplifier_scores": "score",
-    "amplifier_errors": "score",
-    "pseudo_groups": "score",
-    "reference_errors": "train_reference",
-    "committee_votes": "train_committee",
-    "environments": "infer_environments",
-}
+# GeneratedImages is here for run/plan.py.
+from ddb_jax.debias.generated_images import GENERATED, GeneratedImages  # noqa: F401
+from ddb_jax.debias.requirements import (
+    AMPLIFIER_ERRORS,
+    AMPLIFIER_SCORES,
+    BIAS_FEATURES,
+    COMMITTEE_VOTES,
+    ENVIRONMENTS,
+    MET_BY_GENERATED,
+    NOTHING,
+    PSEUDO_GROUPS,
+    REFERENCE_ERRORS,
+    TRUE_GROUPS,
+)
 
 
 class MethodEntry(NamedTuple):
@@ -38,13 +43,7 @@ class MethodEntry(NamedTuple):
 
     Attributes:
         title: Name for people.
-        requires: What must exist before training: "nothing"; "amplifier_scores", the frozen
-            amplifier's losses; "pseudo_groups", groups of class x pseudo-group made from those
-            scores; "amplifier_errors", what it misclassifies; "reference_errors", what a model
-            does that was trained shortly; "environments", groups of class x environment inferred
-            from such a model; "committee_votes", what a committee of biased networks is not sure
-            of; "bias_features", the features of a frozen network of a small receptive field;
-            "true_groups", groups of class x bias label.
+        requires: What must exist before training, a name of requirements.py.
         make: (settings, training_set) -> the method. `settings` holds the fields that the method's
             own module names; any object with attributes will do.
         settings: Config section that holds those fields; "" for a method without any.
@@ -74,21 +73,6 @@ class MethodEntry(NamedTuple):
     generated: str = ""
 
 
-class GeneratedImages(NamedTuple):
-    """Generated images that a method may be trained on beside the real ones.
-
-    Attributes:
-        title: Name for people.
-        captions: The stage whose captions a text-to-image model draws; "" where none does.
-        steered_by: How DDB's class-conditional model is steered away from what the amplifier
-            expects, see stages/generated/steer.py; "" where another model draws.
-    """
-
-    title: str
-    captions: str = ""
-    steered_by: str = ""
-
-
 _LFF_SEARCH = (("lff.gce_q", (0.3, 0.9, "linear")), ("lff.ema", (0.0, 0.9, "linear")))
 _JTT_SEARCH = (("jtt.upweight", [5, 20, 50, 100]),)
 _GROUP_DRO_SEARCH = (
@@ -103,38 +87,38 @@ _BIAS_BALANCE_SEARCH = (("bias_balance.strength", (0.5, 1.5, "linear")),)
 _AFR_SEARCH = (("afr.gamma", (1.0, 20.0, "log")), ("afr.regularization", [0.0, 0.001, 0.01, 0.1]))
 
 METHODS: dict[str, MethodEntry] = {
-    "erm": MethodEntry("ERM", "nothing", erm.make),
+    "erm": MethodEntry("ERM", NOTHING, erm.make),
     "gce": MethodEntry(
         "GCE",
-        "nothing",
+        NOTHING,
         gce.make,
         "gce",
         detects_by_loss=True,
         search=(("gce.q", (0.3, 0.9, "linear")),),
     ),
-    "lff": MethodEntry("LfF", "nothing", lff.make, "lff", search=_LFF_SEARCH),
+    "lff": MethodEntry("LfF", NOTHING, lff.make, "lff", search=_LFF_SEARCH),
     "lff+ddb": MethodEntry(
-        "LfF on the amplifier", "amplifier_scores", lff.make_on_amplifier, "lff", search=_LFF_SEARCH
+        "LfF on the amplifier", AMPLIFIER_SCORES, lff.make_on_amplifier, "lff", search=_LFF_SEARCH
     ),
     "lff+be": MethodEntry(
         "LfF + BiasEnsemble",
-        "committee_votes",
+        COMMITTEE_VOTES,
         lff.make_on_committee,
         "lff",
         flagged="pseudo_conflicting",
         search=_LFF_SEARCH,
     ),
-    "disent": MethodEntry("DisEnt", "nothing", disent.make, "disent", search=_DISENT_SEARCH),
+    "disent": MethodEntry("DisEnt", NOTHING, disent.make, "disent", search=_DISENT_SEARCH),
     "disent+ddb": MethodEntry(
         "DisEnt on the amplifier",
-        "amplifier_scores",
+        AMPLIFIER_SCORES,
         disent.make_on_amplifier,
         "disent",
         search=_DISENT_SEARCH,
     ),
     "disent+be": MethodEntry(
         "DisEnt + BiasEnsemble",
-        "committee_votes",
+        COMMITTEE_VOTES,
         disent.make_on_committee,
         "disent",
         flagged="pseudo_conflicting",
@@ -142,69 +126,69 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "selecmix": MethodEntry(
         "SelecMix",
-        "nothing",
+        NOTHING,
         selecmix.make,
         "selecmix",
         search=(("selecmix.auxiliary_lr_scale", (0.1, 10.0, "log")),),
     ),
     "selecmix+ddb": MethodEntry(
-        "SelecMix on the amplifier", "amplifier_scores", selecmix.make_on_amplifier, "selecmix"
+        "SelecMix on the amplifier", AMPLIFIER_SCORES, selecmix.make_on_amplifier, "selecmix"
     ),
     "rebias": MethodEntry(
         "ReBias",
-        "nothing",
+        NOTHING,
         rebias.make,
         "rebias",
         search=(("rebias.lambda_main", (0.1, 10.0, "log")),),
     ),
-    "debian": MethodEntry("DebiAN", "nothing", debian.make, "debian"),
+    "debian": MethodEntry("DebiAN", NOTHING, debian.make, "debian"),
     "softcon": MethodEntry(
         "SoftCon",
-        "bias_features",
+        BIAS_FEATURES,
         bias_contrastive.make_softcon,
         "bias_contrastive",
         search=(("bias_contrastive.ce_weight", (0.01, 1.0, "log")),),
     ),
     "jtt": MethodEntry(
-        "JTT", "reference_errors", jtt.make, "jtt", flagged="error_set", search=_JTT_SEARCH
+        "JTT", REFERENCE_ERRORS, jtt.make, "jtt", flagged="error_set", search=_JTT_SEARCH
     ),
     "jtt+ddb": MethodEntry(
         "JTT on the amplifier's errors",
-        "amplifier_errors",
+        AMPLIFIER_ERRORS,
         jtt.make,
         "jtt",
         flagged="error_set",
         search=_JTT_SEARCH,
     ),
     "eiil": MethodEntry(
-        "EIIL", "environments", group_dro.make, "group_dro", search=_GROUP_DRO_SEARCH
+        "EIIL", ENVIRONMENTS, group_dro.make, "group_dro", search=_GROUP_DRO_SEARCH
     ),
     "afr": MethodEntry(
-        "AFR", "nothing", afr.make, "afr", stage="train_last_layer", search=_AFR_SEARCH
+        "AFR", NOTHING, afr.make, "afr", stage="train_last_layer", search=_AFR_SEARCH
     ),
     "afr+ddb": MethodEntry(
         "AFR on the amplifier",
-        "amplifier_scores",
+        AMPLIFIER_SCORES,
         afr.make,
         "afr",
         stage="train_last_layer",
         search=_AFR_SEARCH,
     ),
     "dfr+ddb": MethodEntry(
-        "DFR on pseudo-groups", "pseudo_groups", dfr.make, "dfr", stage="train_last_layer"
+        "DFR on pseudo-groups", PSEUDO_GROUPS, dfr.make, "dfr", stage="train_last_layer"
     ),
     "resampling+ddb": MethodEntry(
-        "Resampling of pseudo-groups", "pseudo_groups", erm.make_resampling
+        "Resampling of pseudo-groups", PSEUDO_GROUPS, erm.make_resampling
     ),
     "reweighting+ddb": MethodEntry(
-        "Reweighting of pseudo-groups", "pseudo_groups", erm.make_reweighting
+        "Reweighting of pseudo-groups", PSEUDO_GROUPS, erm.make_reweighting
     ),
     "ddb_i": MethodEntry(
-        "DDB-I", "pseudo_groups", group_dro.make, "group_dro", search=_GROUP_DRO_SEARCH
+        "DDB-I", PSEUDO_GROUPS, group_dro.make, "group_dro", search=_GROUP_DRO_SEARCH
     ),
     "ddb_i_error_set": MethodEntry(
         "DDB-I (error set)",
-        "pseudo_groups",
+        PSEUDO_GROUPS,
         group_dro.make,
         "group_dro",
         pseudo_group_rule="error_set",
@@ -212,21 +196,21 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "ddb_ii": MethodEntry(
         "DDB-II",
-        "amplifier_scores",
+        AMPLIFIER_SCORES,
         relative_difficulty.make,
         "relative_difficulty",
         search=(("relative_difficulty.ema", (0.0, 0.9, "linear")),),
     ),
     "bias_bal+ddb": MethodEntry(
         "BiasBal on the amplifier's predictions",
-        "amplifier_scores",
+        AMPLIFIER_SCORES,
         bias_balance.make,
         "bias_balance",
         search=_BIAS_BALANCE_SEARCH,
     ),
     "bias_bal": MethodEntry(
         "BiasBal (true bias)",
-        "true_groups",
+        TRUE_GROUPS,
         bias_balance.make,
         "bias_balance",
         uses_bias_labels=True,
@@ -234,14 +218,14 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "bias_con": MethodEntry(
         "BiasCon (true bias)",
-        "true_groups",
+        TRUE_GROUPS,
         bias_contrastive.make_biascon,
         "bias_contrastive",
         uses_bias_labels=True,
     ),
     "dfr": MethodEntry(
         "DFR (true groups of validation)",
-        "true_groups",
+        TRUE_GROUPS,
         dfr.make,
         "dfr",
         uses_bias_labels=True,
@@ -249,29 +233,19 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "group_dro": MethodEntry(
         "GroupDRO (true groups)",
-        "true_groups",
+        TRUE_GROUPS,
         group_dro.make,
         "group_dro",
         uses_bias_labels=True,
         search=_GROUP_DRO_SEARCH,
     ),
     "resampling": MethodEntry(
-        "Resampling (true groups)", "true_groups", erm.make_resampling, uses_bias_labels=True
+        "Resampling (true groups)", TRUE_GROUPS, erm.make_resampling, uses_bias_labels=True
     ),
     "reweighting": MethodEntry(
-        "Reweighting (true groups)", "true_groups", erm.make_reweighting, uses_bias_labels=True
+        "Reweighting (true groups)", TRUE_GROUPS, erm.make_reweighting, uses_bias_labels=True
     ),
 }
-
-GENERATED: dict[str, GeneratedImages] = {
-    "diffubias": GeneratedImages("DiffuBias", captions="filter_captions"),
-    "diffubias_unfiltered": GeneratedImages("DiffuBias without text filter", captions="caption"),
-    "steered": GeneratedImages("steered synthesis", steered_by="gradient"),
-    "rebalanced": GeneratedImages("rebalanced synthesis", steered_by="difference"),
-    "rejection": GeneratedImages("rejection sampling", steered_by="none"),
-}
-# Requirements that generated images can meet as real ones do: the amplifier scores them, too.
-_MET_BY_GENERATED = ("nothing", "amplifier_scores", "amplifier_errors", "pseudo_groups")
 
 
 def method_entry(name: str) -> MethodEntry:
@@ -305,7 +279,7 @@ def method_entry(name: str) -> MethodEntry:
 
 
 def _takes_generated(entry: MethodEntry) -> bool:
-    return entry.requires in _MET_BY_GENERATED and entry.stage == "train_classifier"
+    return entry.requires in MET_BY_GENERATED and entry.stage == "train_classifier"
 
 
 def method_title(name: str) -> str:

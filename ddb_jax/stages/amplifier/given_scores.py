@@ -13,6 +13,12 @@ import numpy as np
 from ddb_jax.data.scores_file import GivenScores, read_given_scores
 from ddb_jax.data.source import Dataset
 from ddb_jax.debias.pseudo_groups import conflicting_by_rule, error_set
+from ddb_jax.debias.requirements import (
+    AMPLIFIER_ERRORS,
+    AMPLIFIER_SCORES,
+    OF_AMPLIFIER,
+    PSEUDO_GROUPS,
+)
 from ddb_jax.debias.table import METHODS, method_entry
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.stages.common.scoring import Scored, write_tables
@@ -137,10 +143,10 @@ def top_share_thresholds(
 def needed_column(method: str) -> str | None:
     """The column of the scores that a method cannot do without; None for verdicts, or no scores."""
     entry = method_entry(method)
-    if entry.requires == "amplifier_scores":
+    if entry.requires == AMPLIFIER_SCORES:
         return READS.get(method, "loss")
-    errors = entry.requires == "pseudo_groups" and entry.pseudo_group_rule == "error_set"
-    return "predicted" if errors or entry.requires == "amplifier_errors" else None
+    errors = entry.requires == PSEUDO_GROUPS and entry.pseudo_group_rule == "error_set"
+    return "predicted" if errors or entry.requires == AMPLIFIER_ERRORS else None
 
 
 def refuse_methods(path: Path, train: GivenScores, methods: Iterable[str]) -> None:
@@ -159,7 +165,7 @@ def refuse_methods(path: Path, train: GivenScores, methods: Iterable[str]) -> No
     working = [
         name
         for name, entry in METHODS.items()
-        if entry.requires in ("amplifier_scores", "amplifier_errors", "pseudo_groups")
+        if entry.requires in OF_AMPLIFIER
         and ((column := needed_column(name)) is None or getattr(train, column) is not None)
     ]
     lacking = ", and ".join(

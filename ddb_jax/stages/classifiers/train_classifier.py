@@ -13,6 +13,7 @@ import numpy as np
 
 from ddb_jax.data.source import conflicting
 from ddb_jax.debias.contract import JointMethod, Method
+from ddb_jax.debias.method_config import method_settings, selection_rule
 from ddb_jax.debias.table import method_entry
 from ddb_jax.evaluation.bias_detection import metrics_where_known
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
@@ -24,8 +25,6 @@ from ddb_jax.stages.common.search import tuned
 from ddb_jax.stages.common.training_set import (
     groups_for,
     make_training_set,
-    method_settings,
-    selection_rule,
     training_source,
 )
 from ddb_jax.stages.context import Context

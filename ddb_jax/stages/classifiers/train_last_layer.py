@@ -11,6 +11,8 @@ import numpy as np
 
 from ddb_jax.data.source import Subset
 from ddb_jax.debias.contract import FrozenFeatures
+from ddb_jax.debias.method_config import method_settings, selection_rule
+from ddb_jax.debias.requirements import AMPLIFIER_SCORES, PSEUDO_GROUPS, TRUE_GROUPS
 from ddb_jax.debias.table import method_entry
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.evaluation.selection import most_informed
@@ -22,9 +24,7 @@ from ddb_jax.stages.common.training_set import (
     HELD_OUT,
     groups_for,
     make_training_set,
-    method_settings,
     read_split,
-    selection_rule,
 )
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import save_weights
@@ -55,7 +55,7 @@ def run(context: Context) -> dict[str, Any]:
     logits, features = outputs(weights, source)
     probability = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     probability = np.take_along_axis(probability, source.labels[:, None], axis=1)[:, 0]
-    if layer.held_out_share and entry.requires == "amplifier_scores":
+    if layer.held_out_share and entry.requires == AMPLIFIER_SCORES:
         probability = read_split(context.inputs["score"], "train")["probability"][held_out]
     head = jax.device_get(weights["params"]["head"])
     kernel, bias, record = layer.fit(
@@ -86,7 +86,7 @@ def run(context: Context) -> dict[str, Any]:
     right = (features @ np.asarray(kernel) + np.asarray(bias)).argmax(axis=1) == validation.labels
     # What a layer is fitted by on validation chooses more than the step of the network below; of
     # all that chose something, the rule that was told the most is named.
-    fitted_by = {"true_groups": "worst_true_group", "pseudo_groups": "worst_pseudo_group"}
+    fitted_by = {TRUE_GROUPS: "worst_true_group", PSEUDO_GROUPS: "worst_pseudo_group"}
     chosen_by = [fitted_by.get(entry.requires, of_base["selection"]), of_base["selection"]]
     if search["tries"] > 1:
         chosen_by.insert(1, own_rule)

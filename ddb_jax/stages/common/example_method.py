@@ -6,6 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ddb_jax.debias.contract import JointMethod, TrainingSet
+from ddb_jax.debias.method_config import method_settings
 from ddb_jax.debias.table import method_entry
 from ddb_jax.stages.common.networks import KINDS
 
@@ -25,7 +26,7 @@ def passes_of(method: Any) -> int:
 
 def example_method(config: ConfigDict, name: str) -> Any:
     """The method for a training set of two images, with all that it may ask for."""
-    settings, numbers = method_entry(name).settings, np.arange(2)
+    entry, numbers = method_entry(name), np.arange(2)
     training_set = TrainingSet(
         labels=numbers,
         num_classes=2,
@@ -35,4 +36,4 @@ def example_method(config: ConfigDict, name: str) -> Any:
         flagged=numbers > 0,
         bias_features=numbers[:, None].astype(np.float32),
     )
-    return method_entry(name).make(config[settings] if settings else None, training_set)
+    return entry.make(method_settings(config, entry), training_set)

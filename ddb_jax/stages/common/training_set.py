@@ -1,19 +1,29 @@
 """What a debiasing method is told of the training split, gathered from the tasks before it.
 
-Also the names of the files that tasks leave for one another, and the rule that chooses a step.
+Also the names of the files that tasks leave for one another.
 """
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ddb_jax.data.joined import Joined
 from ddb_jax.data.source import Dataset, Source
 from ddb_jax.debias.contract import TrainingSet
+
+# selection_rule is here for run/plan.py and run/cost.py.
+from ddb_jax.debias.method_config import selection_rule  # noqa: F401
 from ddb_jax.debias.pseudo_groups import Groups, assign_bias_groups, assign_groups
-from ddb_jax.debias.table import SCORES_OF, MethodEntry, method_entry
+from ddb_jax.debias.requirements import (
+    BIAS_FEATURES,
+    COMMITTEE_VOTES,
+    ENVIRONMENTS,
+    PSEUDO_GROUPS,
+    SCORES_OF,
+    TRUE_GROUPS,
+)
+from ddb_jax.debias.table import MethodEntry
 from ddb_jax.runtime.files import load_array
 from ddb_jax.stages.common.drawing import load_finite
 from ddb_jax.stages.common.scores_table import read_scores, select_split
@@ -75,10 +85,10 @@ def make_training_set(
             what = "every" if flagged.all() else "no"
             log.warning(
                 "warning: %s: %s training image is held to conflict with the bias, so that %s",
-                context.name, what, MEANING[entry.requires == "committee_votes", what],
+                context.name, what, MEANING[entry.requires == COMMITTEE_VOTES, what],
             )  # fmt: skip
     features = None
-    if entry.requires == "bias_features":
+    if entry.requires == BIAS_FEATURES:
         features = load_array(context.inputs["train_bias_features"] / FEATURES)
     training_set = TrainingSet(
         labels=source.labels,
@@ -120,9 +130,9 @@ def groups_for(
     `rule` is the pseudo-group rule that the method fixes; None is the configured one.
     """
     dataset = context.dataset
-    if requires == "true_groups":
+    if requires == TRUE_GROUPS:
         return true_groups(source, dataset, context.config.evaluation.group_by)
-    if requires in ("pseudo_groups", "environments"):
+    if requires in (PSEUDO_GROUPS, ENVIRONMENTS):
         column = "error_set" if rule == "error_set" else "pseudo_conflicting"
         flagged = _rows(context, requires, split)[column].astype(bool)
         return assign_groups(source.labels, flagged, context.num_classes, dataset.class_names)
@@ -138,17 +148,3 @@ def true_groups(source: Source, dataset: Dataset, group_by: str) -> Groups:
             dataset.bias_names,
         )  # fmt: skip
     return assign_groups(source.labels, source.bias != source.labels, len(names), names)
-
-
-def method_settings(config: Any, entry: MethodEntry) -> Any:
-    """The config section of a method; None for one without settings."""
-    return config[entry.settings] if entry.settings else None
-
-
-def selection_rule(config: Any, method: str) -> str:
-    """Name of the rule that chooses the step of this method's weights."""
-    classifier, entry = config.classifier, method_entry(method)
-    if entry.uses_bias_labels:
-        return classifier.oracle_selection
-    of_amplifier = entry.requires in ("amplifier_scores", "amplifier_errors", "pseudo_groups")
-    return classifier.selection if of_amplifier else classifier.plain_selection

@@ -8,11 +8,12 @@ from typing import Any
 
 from ddb_jax.data.source import Subset, stratified_split
 from ddb_jax.debias.contract import plain
+from ddb_jax.debias.method_config import selection_rule
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import save_array, write_json
 from ddb_jax.stages.common.classifier_training import train_classifier
-from ddb_jax.stages.common.training_set import HELD_OUT, groups_for, selection_rule
+from ddb_jax.stages.common.training_set import HELD_OUT, groups_for
 from ddb_jax.stages.context import Context
 from ddb_jax.training.rng import data_seed
 

@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ddb_jax.data.input_pipeline import train_batches
+from ddb_jax.debias.requirements import PSEUDO_GROUPS
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.processes import this_process
 from ddb_jax.stages.common.diffusion_step import make_train_step
@@ -26,7 +27,7 @@ from ddb_jax.training.train_state import TrainState
 def run(context: Context) -> dict[str, Any]:
     """Train on from the (averaged) weights of train_diffusion; write the new ones."""
     source = context.dataset.train
-    groups = groups_for(context, "pseudo_groups", source, "train")
+    groups = groups_for(context, PSEUDO_GROUPS, source, "train")
     if not any(name.endswith("/conflicting") for name in groups.names):
         raise UserError(
             f"{context.name}: no training image is held to conflict with the bias, so that there is"

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ddb_jax.data.images.records import open_records
-from ddb_jax.debias.table import GENERATED, method_title
+from ddb_jax.debias.generated_images import GENERATED
+from ddb_jax.debias.table import method_title
 from ddb_jax.runtime.files import read_json, read_rows
 from ddb_jax.stages.common.drawing import MANIFEST
 from ddb_jax.stages.common.scores_table import rank_in_class
