@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,14 @@ def check_config(config: ConfigDict) -> None:
         if all(section[field] in FIELDS[f"{name}.{field}"].choices for field in fields):
             problems += unusable_network(f"config.{name}", section, config.diffusion.image_size)
     drawn = [] if problems else batch_sections(config)
-    problems += unusable_remat(config) + unusable_bfloat16(config, drawn, jax.devices()[0])
+    problems += _unusable_devices(config, drawn)
+    if problems:
+        raise UserError("; ".join(problems) + ".")
+
+
+def _unusable_devices(config: ConfigDict, drawn: Sequence[str]) -> list[str]:
+    """Sentences for what the devices cannot do; `drawn` are sections whose batches they share."""
+    problems = unusable_remat(config) + unusable_bfloat16(config, drawn, jax.devices()[0])
     if config.num_devices > jax.device_count():
         problems.append(
             f"config.num_devices is {config.num_devices}, but only {jax.device_count()}"
@@ -189,8 +197,7 @@ def check_config(config: ConfigDict) -> None:
                 f"config.num_devices is {config.num_devices}, and a run of several processes uses"
                 f" all their {jax.device_count()} devices: take 0"
             )
-    if problems:
-        raise UserError("; ".join(problems) + ".")
+    return problems
 
 
 def _unequal_sizes(config: ConfigDict) -> list[str]:

@@ -30,7 +30,11 @@ def records(
             "seed": task.seed,
             "options": task.options,
             "data": data_hashes[task.data],
-            "config": {name: _counted(name, _get(resolved, name)) for name in task.sections},
+            "config": {
+                name: _counted(name, _get(resolved, name))
+                for name in task.sections
+                if _counts(name) != "nothing"
+            },
             "inputs": {key: result[name]["fingerprint"] for key, name in task.inputs.items()},
         }
         result[task.name] = {**record, "fingerprint": fingerprint(record)}
@@ -40,11 +44,10 @@ def records(
 def _counted(name: str, value: Any) -> Any:
     """What counts of a section or field, see `Field.counts`; `name` is its dotted name."""
     if isinstance(value, dict):
-        inner = {part: f"{name}.{part}" for part in value}
         return {
-            part: _counted(full, value[part])
-            for part, full in inner.items()
-            if _counts(full) != "nothing"
+            part: _counted(f"{name}.{part}", inner)
+            for part, inner in value.items()
+            if _counts(f"{name}.{part}") != "nothing"
         }
     counts = _counts(name)
     if value and counts == "content":

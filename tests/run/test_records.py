@@ -75,3 +75,21 @@ def test_a_file_counts_by_its_bytes_and_a_folder_by_names_and_sizes(tmp_path):
     assert task(text_to_image__folder=str(tmp_path / "c"))[1] != same[1]
     (tmp_path / "b" / "unet" / "weights").rename(tmp_path / "b" / "unet" / "other")
     assert task(text_to_image__folder=str(tmp_path / "b"))[1] != same[1]
+
+
+def test_a_field_that_a_task_names_by_itself_counts_as_in_its_section(tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("path,caption\n")
+    config = digits_diffubias.get_config("smoke")
+    config.captions.csv = str(table)
+    task = next(task for task in plan(config, True) if task.stage == "train_biased")
+    named = task._replace(sections=("classifier.log_every", "captions.csv", "biased.num_steps"))
+    section = task._replace(sections=("captions",))
+    record = records(config, [named], HASHES)[task.name]
+    in_section = records(config, [section], HASHES)[task.name]
+    assert record["config"] == {
+        "captions.csv": in_section["config"]["captions"]["csv"],
+        "biased.num_steps": 0,
+    }
+    # sha256 of the file's bytes, worked out by sha256sum.
+    assert record["config"]["captions.csv"] == "7c196955d950d960"
