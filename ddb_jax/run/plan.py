@@ -4,14 +4,20 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from ddb_jax.debias.table import GENERATED, GeneratedImages, MethodEntry, method_entry
+from ddb_jax.debias.generated_images import GENERATED, GeneratedImages
+from ddb_jax.debias.method_config import selection_rule
+from ddb_jax.debias.requirements import (
+    BIAS_FEATURES,
+    COMMITTEE_VOTES,
+    ENVIRONMENTS,
+    OF_AMPLIFIER,
+    REFERENCE_ERRORS,
+    TRUE_GROUPS,
+)
+from ddb_jax.debias.table import MethodEntry, method_entry
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.stages.common.search import draw
-from ddb_jax.stages.common.training_set import selection_rule
 from ddb_jax.stages.table import EVERYTHING, STAGES
-
-# What an amplifier must have scored.
-OF_AMPLIFIER = {"amplifier_scores", "amplifier_errors", "pseudo_groups"}
 
 
 class Task(NamedTuple):
@@ -61,7 +67,7 @@ def requirements(config: ConfigDict, method: str) -> set[str]:
 
 def _group_sections(needs: set[str]) -> tuple[str, ...]:
     """Sections that say what the groups are."""
-    return ("evaluation",) if "true_groups" in needs else ()
+    return ("evaluation",) if TRUE_GROUPS in needs else ()
 
 
 class Planner:
@@ -148,14 +154,14 @@ class Planner:
             inputs["score"] = self.scores(upstream, train_on)
             if config.amplifier.compare:
                 self.scores(upstream, {"synthetic": "real", "real": "synthetic"}[train_on])
-        if needs & {"reference_errors", "environments"}:
+        if needs & {REFERENCE_ERRORS, ENVIRONMENTS}:
             inputs["train_reference"] = self.add("train_reference", seed)
-        if "environments" in needs:
+        if ENVIRONMENTS in needs:
             reads = {"train_reference": inputs["train_reference"]}
             inputs["infer_environments"] = self.add("infer_environments", seed, reads)
-        if "committee_votes" in needs:
+        if COMMITTEE_VOTES in needs:
             inputs["train_committee"] = self.add("train_committee", seed)
-        if "bias_features" in needs:
+        if BIAS_FEATURES in needs:
             inputs["train_bias_features"] = self.add("train_bias_features", seed)
         return inputs
 

@@ -11,10 +11,10 @@ from jax.extend.core import jaxprs_in_params
 from ml_collections import ConfigDict
 
 from ddb_jax.data.source import Dataset
+from ddb_jax.debias.method_config import selection_rule
 from ddb_jax.stages.common.example_method import classifiers_in_step
 from ddb_jax.stages.common.generator import build_unet, init_params
 from ddb_jax.stages.common.networks import build_classifier, init_variables, input_size
-from ddb_jax.debias.method_config import selection_rule
 from ddb_jax.text_to_image import unet_condition
 from ddb_jax.text_to_image.layout import read_layout
 from ddb_jax.text_to_image.model_folder import unet_config
