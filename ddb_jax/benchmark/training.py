@@ -10,14 +10,13 @@ from jax.sharding import Mesh
 from ddb_jax.benchmark.bench import Bench, Row, in_turns
 from ddb_jax.benchmark.training_run import training_run
 from ddb_jax.data.input_pipeline import Batch, train_batches
-from ddb_jax.debias.contract import JointMethod, TrainingSet
+from ddb_jax.debias.contract import TrainingSet
 from ddb_jax.debias.table import METHODS
-from ddb_jax.stages.common.classifier_step import MAIN, make_train_step
-from ddb_jax.stages.common.networks import build_network, init_variables, input_size
-from ddb_jax.training import train_state
-from ddb_jax.training.compilation import jit
+from ddb_jax.stages.common.classifier_build import build_training
+from ddb_jax.stages.common.networks import input_size
 from ddb_jax.training.mesh import replicated, shard_batch, state_shardings
 from ddb_jax.training.rng import stream
+from ddb_jax.training.step_memory import jit_step
 from ddb_jax.training.train_state import TrainState
 
 ENDLESS = 2**31 - 1
@@ -117,37 +116,18 @@ def make_training(bench: Bench, name: str) -> tuple[TrainState, Callable]:
 
 def place(mesh: Mesh, init: Callable[[], TrainState], step: Callable) -> tuple[Any, Callable]:
     """The state that `init` makes, and the step, jitted, which donates it; as `fit` places them."""
-    shardings = state_shardings(mesh, jax.eval_shape(init))
-    jitted = jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
-    return jax.jit(init, out_shardings=shardings)(), jitted
+    abstract = jax.eval_shape(init)
+    state = jax.jit(init, out_shardings=state_shardings(mesh, abstract))()
+    return state, jit_step(step, mesh, abstract)
 
 
 def init_and_step(bench: Bench, name: str) -> tuple[Callable[[], TrainState], Callable]:
     """What makes the first state of a method's training, and the step, not yet jitted."""
-    settings, k = bench.settings, bench.num_classes
-    size, entry = input_size(settings, bench.source), METHODS[name]
+    settings, k, entry = bench.settings, bench.num_classes, METHODS[name]
     method_settings = bench.config[entry.settings] if entry.settings else None
     method = entry.make(method_settings, TrainingSet(bench.source.labels, k))
-    joint = isinstance(method, JointMethod)
-    kinds = {n: spec.kind for n, spec in method.networks.items()} if joint else {MAIN: "classifier"}
-    models = {n: build_network(kind, settings, k, size) for n, kind in kinds.items()}
-    optimizer, step = make_train_step(settings, models, size, method=method)
-
-    def init() -> TrainState:
-        key = stream(0, "benchmark/init")
-        each = {
-            n: init_variables(model, jax.random.fold_in(key, i), size)
-            for i, (n, model) in enumerate(models.items())
-        }
-        variables = each[MAIN]
-        if joint:
-            variables = {
-                part: {n: values[part] for n, values in each.items() if part in values}
-                for part in ("params", "batch_stats")
-            }
-        return train_state.create(variables, optimizer, method_state=method.init_state())
-
-    return init, step
+    training = build_training(settings, k, input_size(settings, bench.source), method)
+    return lambda: training.init(stream(0, "benchmark/init")), training.train_step
 
 
 def _batches(bench: Bench) -> Iterator[Batch]:

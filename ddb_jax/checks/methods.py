@@ -4,7 +4,6 @@ import math
 
 from ml_collections import ConfigDict
 
-from ddb_jax.debias.contract import JointMethod
 from ddb_jax.debias.rebias import MIN_BATCH
 from ddb_jax.debias.table import method_entry
 from ddb_jax.stages.common.example_method import example_method
@@ -19,7 +18,7 @@ def unusable_settings(config: ConfigDict) -> list[str]:
     problems, whole = [], []
     for name in config.methods:
         try:
-            if isinstance(example_method(config, name), JointMethod):
+            if example_method(config, name).needs_whole_batch:
                 whole.append(name)
         except ValueError as error:
             problems.append(f"config.{method_entry(name).settings}: {str(error).rstrip('.')}")

@@ -1,21 +1,47 @@
-"""The contract of a debiasing method: what its batches carry, what it remembers, its loss."""
+"""The contract of a debiasing method: what its batches carry, what it remembers, its loss.
+
+`Method`, `JointMethod` and `LastLayer` answer the same questions (`networks`, `views`,
+`needs_whole_batch`), so that no caller asks which of them it has.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddb_jax.debias.losses import accuracy, cross_entropy
+
 SAMPLINGS = ("uniform", "group_balanced")
+MAIN = "main"  # the network that is evaluated and kept
 
 State = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
+LossAndState = tuple[jax.Array, State, dict[str, jax.Array]]
+
+
+class NetworkSpec(NamedTuple):
+    """A network of a method.
+
+    Attributes:
+        kind: "classifier", the config's classifier; "disentangled", two of its encoders whose codes
+            meet in two heads; "projected", the classifier with a projection head beside its own;
+            "small_receptive_field", a network that sees a few pixels at a time.
+        lr_scale: Factor of the learning rate.
+    """
+
+    kind: str = "classifier"
+    lr_scale: float = 1.0
+
+
+ONE_CLASSIFIER: Mapping[str, NetworkSpec] = MappingProxyType({MAIN: NetworkSpec()})
 
 
 class Method(NamedTuple):
-    """One debiasing method, ready for a training loop.
+    """A method that weighs the examples' losses of one network; ready for a training loop.
 
     Attributes:
         columns: Per-example columns that a batch carries beside image, label int32 [B] and index
@@ -30,34 +56,47 @@ class Method(NamedTuple):
             never negative and carries the gradient; new state and metrics carry none.
         adjust_logits: (logits float32 [B, K], batch) -> the logits that the per-example loss is of,
             in training only; None leaves them.
-        per_example_loss: (logits, labels int32 [B]) -> float32 [B]; None is cross-entropy.
+        per_example_loss: (logits, labels int32 [B]) -> float32 [B].
         repeats: int32 [N], how often every example stands in an epoch of "uniform" sampling; None
             is once.
-        suspicion: As in JointMethod.
+        networks: The one network, under the name "main".
+        suspicion: method_state -> float32 [N] in 0..1, how strongly the method suspects each
+            training image of conflicting with the bias at the end of training; above 0.5 is a yes.
+            None where it has no such opinion.
+        views: Augmentations of every image, 1.
+        needs_whole_batch: Whether the loss needs all images at once, so that no batch can be
+            computed in parts: False, since `loss` reads the losses alone.
+        by_network: Whether the train state holds weights under the name of their network: False.
     """
 
     columns: tuple[str, ...]
     sampling: str
     init_state: Callable[[], State]
-    loss: Callable[[jax.Array, State, Batch], tuple[jax.Array, State, dict[str, jax.Array]]]
+    loss: Callable[[jax.Array, State, Batch], LossAndState]
     adjust_logits: Callable[[jax.Array, Batch], jax.Array] | None = None
-    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy
     repeats: np.ndarray | None = None
+    networks: Mapping[str, NetworkSpec] = ONE_CLASSIFIER
     suspicion: Callable[[State], jax.Array] | None = None
 
+    views = 1
+    needs_whole_batch = False
+    by_network = False
 
-class NetworkSpec(NamedTuple):
-    """A network of a JointMethod.
+    def example_losses(self, logits: jax.Array, batch: Batch) -> jax.Array:
+        """The losses float32 [B] that `loss` is given, of logits float32 [B, K]."""
+        adjusted = self.adjust_logits(logits, batch) if self.adjust_logits else logits
+        return self.per_example_loss(adjusted, batch["label"])
 
-    Attributes:
-        kind: "classifier", the config's classifier; "disentangled", two of its encoders whose codes
-            meet in two heads; "projected", the classifier with a projection head beside its own;
-            "small_receptive_field", a network that sees a few pixels at a time.
-        lr_scale: Factor of the learning rate.
-    """
-
-    kind: str = "classifier"
-    lr_scale: float = 1.0
+    def loss_of_networks(
+        self, network: Callable[..., Any], method_state: State, batch: Batch, key: jax.Array
+    ) -> LossAndState:
+        """The loss of a whole batch, with the arguments and results of `JointMethod.loss`."""
+        del key
+        logits, _ = network(MAIN, batch["x"])
+        losses = self.example_losses(logits, batch)
+        loss, method_state, metrics = self.loss(losses, method_state, batch)
+        return loss, method_state, {"train_accuracy": accuracy(logits, batch["label"]), **metrics}
 
 
 class JointMethod(NamedTuple):
@@ -76,21 +115,29 @@ class JointMethod(NamedTuple):
             different in every step.
         networks: By name; "main" is the one that is evaluated and kept.
         views: 1, or 2 for two augmentations of every image.
-        suspicion: method_state -> float32 [N] in 0..1, how far the method holds every training
-            image to conflict with the bias at the end, above 0.5 being its verdict; None where it
-            has no such opinion.
+        suspicion: As in Method.
+        repeats: As in Method, None.
+        needs_whole_batch: As in Method: True.
+        by_network: As in Method: True.
     """
 
     columns: tuple[str, ...]
     sampling: str
     init_state: Callable[[], State]
-    loss: Callable[
-        [Callable[..., Any], State, Batch, jax.Array],
-        tuple[jax.Array, State, dict[str, jax.Array]],
-    ]
+    loss: Callable[[Callable[..., Any], State, Batch, jax.Array], LossAndState]
     networks: Mapping[str, NetworkSpec]
     views: int = 1
     suspicion: Callable[[State], jax.Array] | None = None
+
+    repeats = None
+    needs_whole_batch = True
+    by_network = True
+
+    def loss_of_networks(
+        self, network: Callable[..., Any], method_state: State, batch: Batch, key: jax.Array
+    ) -> LossAndState:
+        """The loss of a whole batch: `loss` itself."""
+        return self.loss(network, method_state, batch, key)
 
 
 class FrozenFeatures(NamedTuple):
@@ -115,16 +162,21 @@ class FrozenFeatures(NamedTuple):
 
 
 class LastLayer(NamedTuple):
-    """A method that fits a last layer anew over a network that plain training left.
+    """A method that fits a new last layer over a network that plain training left.
 
     Attributes:
         held_out_share: Share of the training images that plain training leaves out and the layer is
             fitted on; 0 fits it on the validation split, and the network is that of ERM.
         fit: (features, seed) -> (kernel float32 [F, K], bias float32 [K], what is to be recorded).
+        networks: As in Method, and so are `views` and `needs_whole_batch`: those of plain training.
     """
 
     held_out_share: float
     fit: Callable[[FrozenFeatures, int], tuple[np.ndarray, np.ndarray, dict[str, Any]]]
+
+    networks = ONE_CLASSIFIER
+    views = 1
+    needs_whole_batch = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +210,7 @@ def no_state() -> State:
     return {}
 
 
-def mean_loss(
-    per_example_loss: jax.Array, method_state: State, batch: Batch
-) -> tuple[jax.Array, State, dict[str, jax.Array]]:
+def mean_loss(per_example_loss: jax.Array, method_state: State, batch: Batch) -> LossAndState:
     """The `loss` of a method that weighs all examples alike."""
     del batch
     return jnp.mean(per_example_loss), method_state, {}

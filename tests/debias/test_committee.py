@@ -133,7 +133,7 @@ def context(tmp_path):
 
 
 def test_stage(context, monkeypatch):
-    def train_classifier(context, settings, source, *, num_outputs, method):
+    def fit_classifier(context, settings, source, *, num_outputs, method):
         assert settings.num_steps == 7 and context.config.classifier.num_steps == 100
         assert len(source) == 5 and num_outputs == 3
         return SimpleNamespace(params={name: name for name in method.networks}, batch_stats={})
@@ -145,7 +145,7 @@ def test_stage(context, monkeypatch):
         probability = rows[list(PREDICTED).index(name)]
         return Predictions(np.array(PREDICTED[name][split]), probability, -np.log(probability))
 
-    monkeypatch.setattr(train_committee, "train_classifier", train_classifier)
+    monkeypatch.setattr(train_committee, "fit_classifier", fit_classifier)
     monkeypatch.setattr(train_committee, "make_predict", lambda *arguments: predict)
     result = train_committee.run(context)
 

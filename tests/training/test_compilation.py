@@ -76,7 +76,7 @@ def traced(seed, config, folder, monkeypatch, stage):
         else:
             settings = config.classifier
             settings.network, settings.image_size, settings.flip = "mlp", 16, True
-            classifier.train_classifier(context, settings, source, num_outputs=2, method=plain())
+            classifier.fit_classifier(context, settings, source, num_outputs=2, method=plain())
     return found
 
 

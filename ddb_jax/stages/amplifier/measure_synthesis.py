@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.data.source import ArraySource, Source
-from ddb_jax.debias.erm import make as make_erm
+from ddb_jax.debias.contract import plain
 from ddb_jax.debias.pseudo_groups import assign_bias_groups
 from ddb_jax.evaluation.metrics import wilson_interval
 from ddb_jax.runtime.files import write_json
-from ddb_jax.stages.common.classifier_training import load_classifier, train_classifier
+from ddb_jax.stages.common.classifier_training import fit_classifier, load_classifier
 from ddb_jax.stages.common.drawing import load_finite
 from ddb_jax.stages.context import Context
 
@@ -28,12 +28,12 @@ def run(context: Context) -> dict[str, Any]:
     settings.num_steps = config.measure_synthesis.probe_steps
     num_biases = len(dataset.bias_names)
     cells = assign_bias_groups(train.labels, train.bias, context.num_classes, num_biases)
-    train_classifier(
+    fit_classifier(
         context,
         settings,
         _bias_as_label(train),
         num_outputs=num_biases,
-        method=make_erm(None, None),
+        method=plain(),
         groups=cells.ids,
     )
     predict = load_classifier(context, settings, num_biases, context.folder, train)

@@ -7,9 +7,9 @@ knows is what the generator exaggerated.
 import functools
 from typing import Any
 
-from ddb_jax.debias.erm import make as make_erm
+from ddb_jax.debias.contract import plain
 from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
-from ddb_jax.stages.common.classifier_training import train_classifier
+from ddb_jax.stages.common.classifier_training import fit_classifier
 from ddb_jax.stages.common.drawing import load_finite
 from ddb_jax.stages.context import Context
 
@@ -26,12 +26,11 @@ def run(context: Context) -> dict[str, Any]:
             generalized_cross_entropy, q=settings.gce_q, scaled=settings.gce_scaled
         ),
     }[settings.loss]
-    train_classifier(
+    fit_classifier(
         context,
         settings,
         source,
         num_outputs=context.num_classes,
-        method=make_erm(None, None),
-        per_example_loss=loss,
+        method=plain(per_example_loss=loss),
     )
     return {"trained_on": context.options["train_on"], "images": len(source)}

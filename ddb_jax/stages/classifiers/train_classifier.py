@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.data.source import conflicting
-from ddb_jax.debias.contract import JointMethod, Method
+from ddb_jax.debias.contract import MAIN, JointMethod, Method
 from ddb_jax.debias.method_config import method_settings, selection_rule
 from ddb_jax.debias.table import method_entry
 from ddb_jax.evaluation.bias_detection import metrics_where_known
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.runtime.files import write_json
-from ddb_jax.stages.common.classifier_step import MAIN, network_weights
-from ddb_jax.stages.common.classifier_training import make_predict, train_classifier
+from ddb_jax.stages.common.classifier_step import network_weights
+from ddb_jax.stages.common.classifier_training import fit_classifier, make_predict
 from ddb_jax.stages.common.networks import build_classifier, input_size
 from ddb_jax.stages.common.search import tuned
 from ddb_jax.stages.common.training_set import (
@@ -49,7 +49,7 @@ def run(context: Context) -> dict[str, Any]:
     )
     ids = validation_groups.ids if validation_groups else None
 
-    state = train_classifier(
+    state = fit_classifier(
         context,
         config.classifier,
         source,
@@ -60,12 +60,11 @@ def run(context: Context) -> dict[str, Any]:
         validation=None if selection == "last" else validation,
         score=lambda right: rule.score(validation.labels, right, ids),
     )
-    kind = method.networks[MAIN].kind if isinstance(method, JointMethod) else "classifier"
     record = {
         "selection": selection,
         "selected_step": int(state.selected["step"] if state.selected else state.step),
         "score": np.asarray(state.selected["score"]).tolist() if state.selected else [],
-        "network": kind,
+        "network": method.networks[MAIN].kind,
         "group_sizes": dict(zip(groups.names, groups.sizes.tolist(), strict=True))
         if groups
         else {},

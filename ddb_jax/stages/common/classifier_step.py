@@ -1,7 +1,8 @@
 """The training step of a classifier under a debiasing method, with one network or with several."""
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import optax
 from ml_collections import ConfigDict
 
 from ddb_jax.data.preprocessing import augment, to_input
-from ddb_jax.debias.contract import JointMethod, Method, NetworkSpec, mean_loss
-from ddb_jax.debias.losses import accuracy, cross_entropy
+from ddb_jax.debias.contract import MAIN, JointMethod, Method, mean_loss
+from ddb_jax.debias.losses import accuracy
 from ddb_jax.stages.common.networks import KINDS
 from ddb_jax.training import train_state
 from ddb_jax.training.accumulation import join_parts, split_batch, sum_gradients
@@ -18,24 +19,26 @@ from ddb_jax.training.optimizer import make_optimizer, names, scale_learning_rat
 from ddb_jax.training.train_state import TrainState
 
 Batch = dict[str, jax.Array]
-Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
-
-# The network of a JointMethod that is evaluated and kept.
-MAIN = "main"
-
-
-def network_weights(
-    params: Any, batch_stats: Any, method: Method | JointMethod, name: str = MAIN
-) -> dict[str, Any]:
-    """{"params", "batch_stats"} of one network of a method."""
-    if isinstance(method, JointMethod):
-        params, batch_stats = params[name], batch_stats.get(name, {})
-    return {"params": params, "batch_stats": batch_stats}
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+# The loss and what comes with it: batch statistics, method state and metrics.
+LossAndRest = tuple[jax.Array, tuple[Any, Any, Metrics]]
 
 
-def in_head(path: tuple[str, ...]) -> bool:
-    """Whether a parameter of that path belongs to a last layer, or to a projection beside it."""
-    return any(name.endswith("head") or name == "projection" for name in path)
+class Trained(NamedTuple):
+    """A network in training.
+
+    Attributes:
+        model: The module.
+        lr_scale: Factor of the learning rate.
+        backbone_lr_scale: Factor beside it for the layers below the head; 0 leaves them alone.
+        train: Whether the layers run as in training: BatchNorm reads the batch's own statistics.
+    """
+
+    model: Any
+    lr_scale: float
+    backbone_lr_scale: float
+    train: bool
 
 
 def make_train_step(
@@ -44,149 +47,42 @@ def make_train_step(
     image_size: int,
     *,
     method: Method | JointMethod,
-    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
 ) -> tuple[optax.GradientTransformation, Step]:
     """The optimiser of a classifier section and the training step that uses it, not yet jitted.
 
     The step is (state, batch, augment_key) -> (state, metrics); the random transforms of step i
-    come from fold_in(augment_key, i). The key is an argument lest every seed be a program of its
-    own, to be compiled anew.
+    come from fold_in(augment_key, i). The key is an argument, so that all seeds run one compiled
+    program.
 
     Args:
         settings: A classifier section of the config.
-        models: The networks by name, {"main": ...} for a Method.
+        models: The networks of the method, by name.
         image_size: Side of the images that the networks see.
         method: The debiasing method.
-        per_example_loss: (logits [B, K], labels [B]) -> [B], for a Method that brings none.
 
     Raises:
         ValueError: `accumulate` is above 1, and the method computes its loss over a whole batch.
     """
-    joint = isinstance(method, JointMethod)
-    if joint and settings.accumulate > 1:
-        raise ValueError("a JointMethod's loss is over the whole batch: accumulate must be 1.")
-    optimizer = make_optimizer(settings)
-    backbone = settings.backbone_lr_scale if settings.trainable == "all" else 0.0
-    specs = method.networks if joint else {MAIN: NetworkSpec()}
-    # Where no classifier's weights fit, a network starts from scratch, and all of it is trained.
-    backbones = {n: backbone if KINDS[spec.kind].classifiers else 1.0 for n, spec in specs.items()}
-    if backbone != 1.0 or any(spec.lr_scale != 1.0 for spec in specs.values()):
-
-        def lr_scale(path: tuple[str, ...]) -> float:
-            name = path[0] if joint else MAIN
-            return specs[name].lr_scale * (1.0 if in_head(path) else backbones[name])
-
-        optimizer = optax.chain(optimizer, scale_learning_rates(lr_scale))
-
-    def apply(
-        name: str, weights: Any, *inputs: Any, method: str | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Output of a network in training, and its new batch statistics."""
-        params, batch_stats = weights["params"], weights["batch_stats"]
-        if not backbones[name]:  # no gradient is computed for what does not move
-            params = jax.tree.map_with_path(
-                lambda path, p: p if in_head(names(path)) else jax.lax.stop_gradient(p), params
-            )
-        variables = {"params": params}
-        if batch_stats:
-            variables["batch_stats"] = batch_stats
-        train = settings.trainable != "head" or backbones[name] > 0
-        output, updates = models[name].apply(
-            variables, *inputs, train=train, method=method, mutable=["batch_stats"]
+    if method.needs_whole_batch and settings.accumulate > 1:
+        raise ValueError("the method's loss is over the whole batch: accumulate must be 1.")
+    networks = _trained(settings, models, method)
+    optimizer = _make_optimizer(settings, networks, method)
+    if settings.accumulate > 1:
+        gradients_of = functools.partial(
+            gradients_in_parts, settings.accumulate, networks[MAIN], method
         )
-        return output, updates.get("batch_stats", {})
-
-    def run_single(params: Any, batch_stats: Any, batch: Batch) -> tuple[jax.Array, ...]:
-        weights = network_weights(params, batch_stats, method)
-        (logits, _), batch_stats = apply(MAIN, weights, batch["x"])
-        adjusted = method.adjust_logits(logits, batch) if method.adjust_logits else logits
-        losses = (method.per_example_loss or per_example_loss)(adjusted, batch["label"])
-        return losses, logits, batch_stats
-
-    def single(params: Any, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, ...]:
-        del key
-        losses, logits, batch_stats = run_single(params, state.batch_stats, batch)
-        loss, method_state, metrics = method.loss(losses, state.method_state, batch)
-        metrics = {"train_accuracy": accuracy(logits, batch["label"]), **metrics}
-        return loss, (batch_stats, method_state, metrics)
-
-    def several(params: Any, state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, ...]:
-        batch_stats = dict(state.batch_stats)
-
-        def network(name: str, *inputs: Any, method: str | None = None) -> Any:
-            weights = {"params": params[name], "batch_stats": batch_stats.get(name, {})}
-            output, stats = apply(name, weights, *inputs, method=method)
-            if stats:
-                batch_stats[name] = stats
-            return output
-
-        loss, method_state, metrics = method.loss(network, state.method_state, batch, key)
-        return loss, (batch_stats, method_state, metrics)
-
-    networks = several if joint else single
-
-    def whole(state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, ...]:
-        """((loss, (batch_stats, method_state, metrics)), gradients) of a batch."""
-        return jax.value_and_grad(networks, has_aux=True)(state.params, state, batch, key)
-
-    def in_parts(state: TrainState, batch: Batch, key: jax.Array) -> tuple[Any, ...]:
-        """The same in `accumulate` parts: the loss is a sum of the examples' losses, each weighed.
-
-        A method may weigh an example by all losses of the batch. Those are computed first, part by
-        part; the derivatives of the method's loss by them are the weights.
-        """
-        parts, size = split_batch(batch, settings.accumulate), len(batch["label"])
-
-        def method_loss(losses: jax.Array) -> tuple[jax.Array, tuple[Any, ...]]:
-            loss, method_state, metrics = method.loss(losses, state.method_state, batch)
-            return loss, (method_state, metrics)
-
-        if method.loss is mean_loss:
-            weights = jnp.full((size,), 1 / size)
-        else:
-            losses = jax.lax.map(lambda p: run_single(state.params, state.batch_stats, p)[0], parts)
-            weights, _ = jax.grad(method_loss, has_aux=True)(join_parts(losses))
-
-        def gradients_of(batch_stats: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, ...]:
-            def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, ...]]:
-                losses, logits, new_stats = run_single(params, batch_stats, part[0])
-                return jnp.sum(part[1] * losses), (new_stats, losses, logits)
-
-            gradients, (new_stats, *outputs) = jax.grad(loss_fn, has_aux=True)(state.params)
-            return gradients, new_stats, outputs
-
-        gradients, batch_stats, outputs = sum_gradients(
-            gradients_of,
-            state.params,
-            state.batch_stats,
-            (parts, split_batch(weights, settings.accumulate)),
-        )
-        losses, logits = join_parts(outputs)
-        loss, (method_state, metrics) = method_loss(losses)
-        metrics = {"train_accuracy": accuracy(logits, batch["label"]), **metrics}
-        return (loss, (batch_stats, method_state, metrics)), gradients
-
-    value_and_gradients = whole if settings.accumulate == 1 else in_parts
-
-    def view(key: jax.Array, images: jax.Array) -> jax.Array:
-        images = augment(
-            key,
-            images,
-            max_shift=settings.max_shift,
-            flip=settings.flip,
-            crop_size=image_size,
-            min_area=settings.random_resized_crop,
-        )
-        return to_input(images, image_size, settings.normalization)
+    else:
+        gradients_of = functools.partial(gradients_of_batch, networks, method)
 
     def train_step(
         state: TrainState, batch: Batch, augment_key: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(augment_key, state.step)
-        batch = {**batch, "x": view(key, batch["image"])}
-        if joint and method.views == 2:
-            batch["second_x"] = view(jax.random.fold_in(key, 1), batch["image"])
-        (loss, (batch_stats, method_state, metrics)), gradients = value_and_gradients(
+        batch = {**batch, "x": view(settings, image_size, key, batch["image"])}
+        if method.views == 2:
+            second_key = jax.random.fold_in(key, 1)
+            batch["second_x"] = view(settings, image_size, second_key, batch["image"])
+        (loss, (batch_stats, method_state, metrics)), gradients = gradients_of(
             state, batch, jax.random.fold_in(key, 2)
         )
         metrics = {"loss": loss, **metrics, "grad_norm": optax.tree.norm(gradients)}
@@ -196,3 +92,181 @@ def make_train_step(
         return state, metrics
 
     return optimizer, train_step
+
+
+def _trained(
+    settings: ConfigDict, models: Mapping[str, Any], method: Method | JointMethod
+) -> dict[str, Trained]:
+    only_head = settings.trainable == "head"
+    networks = {}
+    for name, spec in method.networks.items():
+        backbone = 0.0 if only_head else settings.backbone_lr_scale
+        # Where no classifier's weights fit, all of a network is trained from scratch.
+        backbone = backbone if KINDS[spec.kind].classifiers else 1.0
+        train = not only_head or backbone > 0
+        networks[name] = Trained(models[name], spec.lr_scale, backbone, train)
+    return networks
+
+
+def _make_optimizer(
+    settings: ConfigDict, networks: Mapping[str, Trained], method: Method | JointMethod
+) -> optax.GradientTransformation:
+    """The optimiser of the section, with a learning rate of its own for each network and head."""
+    optimizer = make_optimizer(settings)
+    if all(n.lr_scale == 1.0 and n.backbone_lr_scale == 1.0 for n in networks.values()):
+        return optimizer
+
+    def lr_scale(path: tuple[str, ...]) -> float:
+        network = networks[path[0] if method.by_network else MAIN]
+        return network.lr_scale * (1.0 if in_head(path) else network.backbone_lr_scale)
+
+    return optax.chain(optimizer, scale_learning_rates(lr_scale))
+
+
+def view(settings: ConfigDict, image_size: int, key: jax.Array, images: jax.Array) -> jax.Array:
+    """Images uint8 [B, H, W, 3], augmented and normalised: float32 [B, S, S, 3] of that size S."""
+    images = augment(
+        key,
+        images,
+        max_shift=settings.max_shift,
+        flip=settings.flip,
+        crop_size=image_size,
+        min_area=settings.random_resized_crop,
+    )
+    return to_input(images, image_size, settings.normalization)
+
+
+def in_head(path: tuple[str, ...]) -> bool:
+    """Whether a parameter of that path belongs to a last layer, or to a projection beside it."""
+    return any(name.endswith("head") or name == "projection" for name in path)
+
+
+def network_weights(
+    params: Any, batch_stats: Any, method: Method | JointMethod, name: str = MAIN
+) -> dict[str, Any]:
+    """{"params", "batch_stats"} of one network of a method."""
+    if method.by_network:
+        params, batch_stats = params[name], batch_stats.get(name, {})
+    return {"params": params, "batch_stats": batch_stats}
+
+
+def apply(
+    network: Trained, weights: Mapping[str, Any], *inputs: Any, method: str | None = None
+) -> tuple[Any, Any]:
+    """Output of a network in training, and its new batch statistics, {} without BatchNorm."""
+    params, batch_stats = weights["params"], weights["batch_stats"]
+    if not network.backbone_lr_scale:  # no gradient is computed for what does not move
+        params = jax.tree.map_with_path(
+            lambda path, p: p if in_head(names(path)) else jax.lax.stop_gradient(p), params
+        )
+    variables = {"params": params}
+    if batch_stats:
+        variables["batch_stats"] = batch_stats
+    output, updates = network.model.apply(
+        variables, *inputs, train=network.train, method=method, mutable=["batch_stats"]
+    )
+    return output, updates.get("batch_stats", {})
+
+
+def loss_of_batch(
+    networks: Mapping[str, Trained],
+    method: Method | JointMethod,
+    params: Any,
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+) -> LossAndRest:
+    """The method's loss of a whole batch, by the parameters given in the place of the state's."""
+    stats = dict(state.batch_stats) if method.by_network else {MAIN: state.batch_stats}
+
+    def network(name: str, *inputs: Any, method: str | None = None) -> Any:
+        output, new_stats = apply(networks[name], weights_of(name), *inputs, method=method)
+        if new_stats:
+            stats[name] = new_stats
+        return output
+
+    def weights_of(name: str) -> dict[str, Any]:
+        own = params[name] if method.by_network else params
+        return {"params": own, "batch_stats": stats.get(name, {})}
+
+    loss, method_state, metrics = method.loss_of_networks(network, state.method_state, batch, key)
+    return loss, (stats if method.by_network else stats[MAIN], method_state, metrics)
+
+
+def gradients_of_batch(
+    networks: Mapping[str, Trained],
+    method: Method | JointMethod,
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[LossAndRest, Any]:
+    """The loss of a batch that is computed at once, and its gradients in `state.params`."""
+    loss = functools.partial(loss_of_batch, networks, method)
+    return jax.value_and_grad(loss, has_aux=True)(state.params, state, batch, key)
+
+
+def gradients_in_parts(
+    count: int,
+    network: Trained,
+    method: Method,
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[LossAndRest, Any]:
+    """The same of a batch that is computed in `count` parts, one after the other.
+
+    The loss is a sum of the examples' losses, each weighed.
+    """
+    del key
+    parts = split_batch(batch, count)
+    weights = example_weights(network, method, state, batch, parts)
+
+    def weighted_loss(params: Any, batch_stats: Any, part: Batch, weights: jax.Array) -> Any:
+        losses, logits, new_stats = example_losses(network, method, params, batch_stats, part)
+        return jnp.sum(weights * losses), (new_stats, losses, logits)
+
+    def gradients_of(batch_stats: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, ...]:
+        gradients, (new_stats, *outputs) = jax.grad(weighted_loss, has_aux=True)(
+            state.params, batch_stats, *part
+        )
+        return gradients, new_stats, outputs
+
+    gradients, batch_stats, outputs = sum_gradients(
+        gradients_of, state.params, state.batch_stats, (parts, split_batch(weights, count))
+    )
+    losses, logits = join_parts(outputs)
+    loss, method_state, metrics = method.loss(losses, state.method_state, batch)
+    metrics = {"train_accuracy": accuracy(logits, batch["label"]), **metrics}
+    return (loss, (batch_stats, method_state, metrics)), gradients
+
+
+def example_weights(
+    network: Trained, method: Method, state: TrainState, batch: Batch, parts: Batch
+) -> jax.Array:
+    """The derivatives float32 [B] of the method's loss by the examples' losses.
+
+    A method may weigh an example by all losses of the batch, so those are computed first, part by
+    part.
+    """
+    if method.loss is mean_loss:
+        size = len(batch["label"])
+        return jnp.full((size,), 1 / size)
+
+    def losses_of(part: Batch) -> jax.Array:
+        return example_losses(network, method, state.params, state.batch_stats, part)[0]
+
+    def loss_of(losses: jax.Array) -> tuple[jax.Array, Any]:
+        loss, *rest = method.loss(losses, state.method_state, batch)
+        return loss, rest
+
+    weights, _ = jax.grad(loss_of, has_aux=True)(join_parts(jax.lax.map(losses_of, parts)))
+    return weights
+
+
+def example_losses(
+    network: Trained, method: Method, params: Any, batch_stats: Any, batch: Batch
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Losses float32 [B], logits float32 [B, K] and new batch statistics of a network by itself."""
+    weights = {"params": params, "batch_stats": batch_stats}
+    (logits, _), batch_stats = apply(network, weights, batch["x"])
+    return method.example_losses(logits, batch), logits, batch_stats

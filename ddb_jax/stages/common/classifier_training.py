@@ -14,21 +14,19 @@ from ml_collections import ConfigDict
 from ddb_jax.data.input_pipeline import eval_batches, train_batches
 from ddb_jax.data.preprocessing import to_input
 from ddb_jax.data.source import Source
-from ddb_jax.debias.contract import JointMethod, Method
-from ddb_jax.debias.losses import cross_entropy
+from ddb_jax.debias.contract import MAIN, JointMethod, Method
 from ddb_jax.models.pretrained import load_pretrained
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.processes import this_process
-from ddb_jax.stages.common.classifier_step import MAIN, make_train_step, network_weights
+from ddb_jax.stages.common.classifier_build import build_training
+from ddb_jax.stages.common.classifier_step import network_weights
 from ddb_jax.stages.common.networks import (
     build_classifier,
     build_network,
     init_variables,
     input_size,
-    with_classifier,
 )
 from ddb_jax.stages.context import Context
-from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import abstract_like, load_weights, save_weights
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.fit import Schedule, fit
@@ -105,92 +103,46 @@ def _map_batches(
     return over_source
 
 
-def train_classifier(
+def fit_classifier(
     context: Context,
     settings: ConfigDict,
     source: Source,
     *,
     num_outputs: int,
     method: Method | JointMethod,
-    per_example_loss: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
     columns: Mapping[str, np.ndarray] | None = None,
     groups: np.ndarray | None = None,
     validation: Source | None = None,
     score: Callable[[np.ndarray], tuple[float, ...]] | None = None,
-    kind: str = "classifier",
 ) -> TrainState:
     """Train a classifier and write its weights to `weights/`.
 
     Args:
-        context: The stage's surroundings.
+        context: Of the stage that trains it.
         settings: A classifier section of the config.
         source: The images to train on.
         num_outputs: Number of classes.
-        method: The debiasing method, which turns per-example losses into one.
-        per_example_loss: (logits [B, K], labels [B]) -> [B], where the method brings none.
+        method: The debiasing method.
         columns: Per-example arrays that the method reads from its batch.
         groups: Group of every example, for group-balanced sampling.
         validation: Where the weights to keep are chosen; None keeps the last.
         score: From "the prediction is right" (bool [N] over validation) the value to maximise,
             compared element by element; required with `validation`.
-        kind: Of the network, one of networks.KINDS, for a Method.
 
     Returns:
         The last state; its `selected` holds what was written, where validation chose.
     """
-    size, joint = input_size(settings, source), isinstance(method, JointMethod)
-    kinds = {name: spec.kind for name, spec in method.networks.items()} if joint else {MAIN: kind}
-    models = {name: build_network(k, settings, num_outputs, size) for name, k in kinds.items()}
-    optimizer, train_step = make_train_step(
-        settings,
-        models,
-        size,
-        method=method,
-        per_example_loss=per_example_loss,
-    )
+    size = input_size(settings, source)
     num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
-
-    def init(key: jax.Array, *pretrained: Any) -> TrainState:
-        variables = {}
-        for i, (name, model) in enumerate(models.items()):
-            fresh = init_variables(model, jax.random.fold_in(key, i) if i else key, size)
-            if pretrained:
-                # With a head of its own each, lest the members of a committee be one network.
-                fresh = with_classifier(kinds[name], fresh, *pretrained, keep_head=i > 0)
-            variables[name] = fresh
-        main = variables[MAIN]
-        if joint:
-            variables = {
-                part: {name: values[part] for name, values in variables.items() if part in values}
-                for part in ("params", "batch_stats")
-            }
-        return train_state.create(
-            variables if joint else main,
-            optimizer,
-            method_state=method.init_state(),
-            num_scores=num_scores,
-            selectable=main,
-        )
-
-    predict = make_predict(models[MAIN], settings, size, context.mesh)
-
-    def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
-        weights = network_weights(state.params, state.batch_stats, method)
-        predictions = predict(weights, validation)
-        right = predictions.predicted == validation.labels
-        # Kept as float32, as the checkpoint holds it, so that a resumed run compares the same.
-        value = tuple(float(v) for v in np.float32(score(right)))
-        best = tuple(float(v) for v in jax.device_get(state.selected["score"]))
-        if value >= best:  # the later step wins a tie
-            state = state.replace(selected=_copy_selected(weights, state.step, value))
-        return state, {
-            "validation_accuracy": float(np.mean(right)),
-            "validation_score": value[0],
-        }
+    training = build_training(settings, num_outputs, size, method, num_scores=num_scores)
+    evaluate = None
+    if validation:
+        predict = make_predict(training.models[MAIN], settings, size, context.mesh)
+        evaluate = make_evaluate(predict, validation, score, method)
 
     state = fit(
-        init,
-        train_step,
+        training.init,
+        training.train_step,
         lambda start: train_batches(
             source,
             batch_size=settings.batch_size,
@@ -200,7 +152,7 @@ def train_classifier(
             **this_process(),
             columns=columns or {},
             groups=groups,
-            repeats=None if joint else method.repeats,
+            repeats=method.repeats,
         ),
         Schedule(
             settings.num_steps,
@@ -212,8 +164,8 @@ def train_classifier(
         folder=context.folder,
         mesh=context.mesh,
         stop=context.stop,
-        evaluate=evaluate if validation else None,
-        # Keys are arguments lest every seed be a program of its own, to be compiled anew.
+        evaluate=evaluate,
+        # Keys are arguments, so that all seeds run one compiled program.
         init_arguments=(
             stream(context.seed, INIT),
             *pretrained_variables(context, settings, num_outputs, size),
@@ -226,6 +178,40 @@ def train_classifier(
         {name: kept[name] for name in ("params", "batch_stats") if kept[name]},
     )
     return state
+
+
+def make_evaluate(
+    predict: Callable[[Mapping[str, Any], Source], Predictions],
+    validation: Source,
+    score: Callable[[np.ndarray], tuple[float, ...]],
+    method: Method | JointMethod,
+) -> Callable[[TrainState], tuple[TrainState, dict[str, float]]]:
+    """What `fit` calls to evaluate: it notes the weights that validation prefers in the state.
+
+    Args:
+        predict: Of the method's main network.
+        validation: As in `fit_classifier`, and so is `score`.
+        score: As in `fit_classifier`.
+        method: The debiasing method.
+
+    Returns:
+        state -> the state, whose `selected` may be new, and figures to log.
+    """
+
+    def evaluate(state: TrainState) -> tuple[TrainState, dict[str, float]]:
+        weights = network_weights(state.params, state.batch_stats, method)
+        right = predict(weights, validation).predicted == validation.labels
+        # Kept as float32, as the checkpoint holds it, so that a resumed run compares the same.
+        value = tuple(float(v) for v in np.float32(score(right)))
+        best = tuple(float(v) for v in jax.device_get(state.selected["score"]))
+        if value >= best:  # the later step wins a tie
+            state = state.replace(selected=_copy_selected(weights, state.step, value))
+        return state, {
+            "validation_accuracy": float(np.mean(right)),
+            "validation_score": value[0],
+        }
+
+    return evaluate
 
 
 @jax.jit
@@ -260,10 +246,10 @@ def load_classifier(
     source: Source,
     kind: str = "classifier",
 ) -> Callable[[Source], Predictions]:
-    """Prediction by the frozen classifier that `train_classifier` left in `folder`.
+    """Prediction by the frozen classifier that `fit_classifier` left in `folder`.
 
-    `source` is one of those it will predict over; all have the images' size in common. `kind` is
-    that of the network, one of networks.KINDS.
+    `source` is one of those it will predict over; all have images of one size. `kind` is that of
+    the network, one of networks.KINDS.
     """
     size = input_size(settings, source)
     model = build_network(kind, settings, num_outputs, size)
@@ -273,6 +259,6 @@ def load_classifier(
 
 
 def load_network(context: Context, model: Any, folder: Path, size: int) -> dict[str, Any]:
-    """The variables of a network that `train_classifier` left in `folder`."""
+    """The variables of a network that `fit_classifier` left in `folder`."""
     abstract = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), size))
     return load_weights(folder / "weights", abstract_like(abstract, replicated(context.mesh)))

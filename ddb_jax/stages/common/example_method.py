@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ddb_jax.debias.contract import JointMethod, TrainingSet
+from ddb_jax.debias.contract import TrainingSet
 from ddb_jax.debias.method_config import method_settings
 from ddb_jax.debias.table import method_entry
 from ddb_jax.stages.common.networks import KINDS
@@ -18,8 +18,6 @@ def classifiers_in_step(config: ConfigDict, name: str) -> int:
 
 def passes_of(method: Any) -> int:
     """The same of a method that is made."""
-    if not isinstance(method, JointMethod):
-        return 1
     kinds = [spec.kind for spec in method.networks.values()]
     return method.views * sum(len(KINDS[kind].classifiers) for kind in kinds)
 

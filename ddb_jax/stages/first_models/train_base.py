@@ -12,7 +12,7 @@ from ddb_jax.debias.method_config import selection_rule
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import save_array, write_json
-from ddb_jax.stages.common.classifier_training import train_classifier
+from ddb_jax.stages.common.classifier_training import fit_classifier
 from ddb_jax.stages.common.training_set import HELD_OUT, groups_for
 from ddb_jax.stages.context import Context
 from ddb_jax.training.rng import data_seed
@@ -32,7 +32,7 @@ def run(context: Context) -> dict[str, Any]:
     validation = context.dataset.test if rule.reads_test else context.dataset.validation
     groups = groups_for(context, rule.requires, validation, "validation")
     ids = groups.ids if groups else None
-    state = train_classifier(
+    state = fit_classifier(
         context,
         context.config.classifier,
         Subset(train, kept),

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.debias.contract import plain
+from ddb_jax.debias.contract import MAIN, NetworkSpec, plain
 from ddb_jax.runtime.files import save_array
-from ddb_jax.stages.common.classifier_training import load_network, make_outputs, train_classifier
+from ddb_jax.stages.common.classifier_training import fit_classifier, load_network, make_outputs
 from ddb_jax.stages.common.networks import build_network, input_size
 from ddb_jax.stages.common.training_set import FEATURES
 from ddb_jax.stages.context import Context
@@ -25,9 +25,8 @@ def run(context: Context) -> dict[str, Any]:
     # No file of weights fits it, so that all of it is trained, and as fast as its head.
     settings.weights, settings.trainable, settings.backbone_lr_scale = "", "all", 1.0
     train = context.dataset.train
-    train_classifier(
-        context, settings, train, num_outputs=context.num_classes, method=plain(), kind=KIND
-    )
+    method = plain(networks={MAIN: NetworkSpec(KIND)})
+    fit_classifier(context, settings, train, num_outputs=context.num_classes, method=method)
     size = input_size(settings, train)
     model = build_network(KIND, settings, context.num_classes, size)
     weights = load_network(context, model, context.folder, size)

@@ -1,6 +1,6 @@
 """Stage: BiasEnsemble's committee of biased networks, and its vote on every real image.
 
-Writes what `train_classifier` does for its first member, and what `scoring.write_tables` does with
+Writes what `fit_classifier` does for its first member, and what `scoring.write_tables` does with
 the mean loss of the members, the class that most of them predict, and their vote as the verdict.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from ddb_jax.data.source import Source
 from ddb_jax.debias import committee
 from ddb_jax.stages.common.classifier_step import network_weights
-from ddb_jax.stages.common.classifier_training import make_predict, train_classifier
+from ddb_jax.stages.common.classifier_training import fit_classifier, make_predict
 from ddb_jax.stages.common.networks import build_classifier, input_size
 from ddb_jax.stages.common.scoring import Scored, write_tables
 from ddb_jax.stages.context import Context
@@ -23,7 +23,7 @@ def run(context: Context) -> dict[str, Any]:
     settings.num_steps = context.config.reference.num_steps
     train, num_classes = context.dataset.train, context.num_classes
     method = committee.make(context.config.committee)
-    state = train_classifier(context, settings, train, num_outputs=num_classes, method=method)
+    state = fit_classifier(context, settings, train, num_outputs=num_classes, method=method)
     model = build_classifier(settings, num_classes)
     predict = make_predict(model, settings, input_size(settings, train), context.mesh)
     members = [

@@ -9,10 +9,10 @@ from typing import Any
 from ddb_jax.debias.contract import plain
 from ddb_jax.runtime.files import save_array
 from ddb_jax.stages.common.classifier_training import (
+    fit_classifier,
     load_classifier,
     load_network,
     make_outputs,
-    train_classifier,
 )
 from ddb_jax.stages.common.networks import build_classifier, input_size
 from ddb_jax.stages.common.scoring import write_scoring
@@ -25,7 +25,7 @@ def run(context: Context) -> dict[str, Any]:
     settings = context.config.classifier.copy_and_resolve_references()
     settings.num_steps = context.config.reference.num_steps
     dataset = context.dataset
-    train_classifier(
+    fit_classifier(
         context, settings, dataset.train, num_outputs=context.num_classes, method=plain()
     )
     size = input_size(settings, dataset.train)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ddb_jax.debias.contract import plain
 from ddb_jax.debias.losses import generalized_cross_entropy
-from ddb_jax.stages.common.classifier_training import load_classifier, train_classifier
+from ddb_jax.stages.common.classifier_training import fit_classifier, load_classifier
 from ddb_jax.stages.common.scoring import write_scoring
 from ddb_jax.stages.context import Context
 
@@ -20,15 +20,13 @@ def run(context: Context) -> dict[str, Any]:
     settings = context.config.classifier.copy_and_resolve_references()
     biased, dataset = context.config.biased, context.dataset
     settings.num_steps = biased.num_steps or settings.num_steps
-    train_classifier(
+    loss = functools.partial(generalized_cross_entropy, q=biased.gce_q, scaled=biased.gce_scaled)
+    fit_classifier(
         context,
         settings,
         dataset.train,
         num_outputs=context.num_classes,
-        method=plain(),
-        per_example_loss=functools.partial(
-            generalized_cross_entropy, q=biased.gce_q, scaled=biased.gce_scaled
-        ),
+        method=plain(per_example_loss=loss),
     )
     predict = load_classifier(context, settings, context.num_classes, context.folder, dataset.train)
     return write_scoring(context, dataset, predict)

@@ -1,0 +1,105 @@
+"""Compiled training steps, from shapes alone: no weights are made and no image is read."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ddb_jax.debias.contract import JointMethod, Method
+from ddb_jax.stages.common.classifier_build import build_training
+from ddb_jax.stages.common.diffusion_step import make_train_step
+from ddb_jax.stages.common.generator import build_unet, init_params
+from ddb_jax.training import train_state
+from ddb_jax.training.checkpoint import abstract_like
+from ddb_jax.training.mesh import batch_sharding, replicated, state_shardings
+from ddb_jax.training.step_memory import jit_step
+from ddb_jax.training.train_state import TrainState
+
+# Columns that a method may ask for, but for "bias_features", whose width is the network's.
+COLUMNS = {
+    "group": jnp.int32,
+    "amplifier_loss": jnp.float32,
+    "given_bias": jnp.int32,
+    "flagged": jnp.bool_,
+}
+
+
+def compile_diffusion_step(
+    config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], mesh: Mesh
+) -> jax.stages.Compiled:
+    """The step of `train_diffusion`.
+
+    Args:
+        config: Its sections `unet` and `diffusion` are read.
+        num_classes: Number of classes.
+        image_shape: Of the images that it is trained on.
+        mesh: The devices.
+    """
+    unet, settings = build_unet(config, num_classes), config.diffusion
+    optimizer, train_step = make_train_step(config, num_classes)
+
+    def init(key: jax.Array) -> TrainState:
+        params = init_params(unet, key, image_shape)
+        return train_state.create({"params": params}, optimizer, ema=settings.ema_decay > 0)
+
+    return _compile(init, train_step, settings.batch_size, image_shape, {}, mesh)
+
+
+def compile_classifier_step(
+    settings: ConfigDict,
+    num_outputs: int,
+    image_shape: tuple[int, ...],
+    mesh: Mesh,
+    method: Method | JointMethod,
+    *,
+    num_scores: int = 0,
+) -> jax.stages.Compiled:
+    """The step of a training of classifiers.
+
+    Args:
+        settings: A classifier section of the config.
+        num_outputs: Number of classes.
+        image_shape: Of the images that it is trained on, before they are cropped or enlarged.
+        mesh: The devices.
+        method: The debiasing method.
+        num_scores: As in `build_training`; above 0 where validation chooses weights.
+    """
+    size = settings.image_size or image_shape[0]
+    training = build_training(settings, num_outputs, size, method, num_scores=num_scores)
+    columns = {name: (COLUMNS[name], ()) for name in method.columns if name in COLUMNS}
+    if "bias_features" in method.columns:
+        columns["bias_features"] = (jnp.float32, (settings.width,))
+    return _compile(
+        training.init, training.train_step, settings.batch_size, image_shape, columns, mesh
+    )
+
+
+def _compile(
+    init: Callable[[jax.Array], TrainState],
+    train_step: Callable[..., Any],
+    batch_size: int,
+    image_shape: tuple[int, ...],
+    columns: Mapping[str, tuple[Any, tuple[int, ...]]],
+    mesh: Mesh,
+) -> jax.stages.Compiled:
+    """The step as `fit` compiles it, from a state as `init` makes it and batches as it is fed."""
+    fields = {
+        "image": (jnp.uint8, image_shape),
+        **dict.fromkeys(("label", "bias", "index"), (jnp.int32, ())),
+        **columns,
+    }
+    batch = {
+        name: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
+        for name, (dtype, shape) in fields.items()
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(init, key)
+    abstract = (
+        abstract_like(state, state_shardings(mesh, state)),
+        abstract_like(batch, batch_sharding(mesh)),
+        abstract_like(key, replicated(mesh)),
+    )
+    return jit_step(train_step, mesh, state).lower(*abstract).compile()
