@@ -23,7 +23,6 @@ from ddb_jax.stages.common.generator import (
     init_params,
 )
 from ddb_jax.stages.common.networks import build_network, init_variables
-from ddb_jax.training import train_state
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import batch_sharding, replicated, shard_batch
 from ddb_jax.training.rng import stream
@@ -64,8 +63,7 @@ def diffusion_train(bench: Bench) -> list[Program]:
     optimizer, step = diffusion_step.make_train_step(config, bench.num_classes)
 
     def init() -> TrainState:
-        params = unet_params(bench)
-        return train_state.create({"params": params}, optimizer, ema=settings.ema_decay > 0)
+        return diffusion_step.state_of(config, optimizer, unet_params(bench))
 
     state, step = place(bench.mesh, init, step)
     key = jax.device_put(stream(0, "benchmark/noise"), replicated(bench.mesh))
@@ -148,7 +146,7 @@ def lff_train(bench: Bench) -> list[Program]:
 
 
 def scoring(bench: Bench) -> list[Program]:
-    """The amplifier's pass over real images, in the batches of `stages.classifier.make_predict`."""
+    """The amplifier's pass over real images, in batches as `make_predict` takes them."""
     settings, batch_size = bench.config.amplifier, EVAL_BATCH_SIZE
     image_side = bench.config.diffusion.image_size
     side = settings.image_size or image_side

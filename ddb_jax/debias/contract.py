@@ -79,6 +79,7 @@ class Method(NamedTuple):
     networks: Mapping[str, NetworkSpec] = ONE_CLASSIFIER
     suspicion: Callable[[State], jax.Array] | None = None
 
+    # No fields: the same for all of this kind.
     views = 1
     needs_whole_batch = False
     by_network = False
@@ -129,6 +130,7 @@ class JointMethod(NamedTuple):
     views: int = 1
     suspicion: Callable[[State], jax.Array] | None = None
 
+    # No fields: the same for all of this kind.
     repeats = None
     needs_whole_batch = True
     by_network = True
@@ -174,6 +176,7 @@ class LastLayer(NamedTuple):
     held_out_share: float
     fit: Callable[[FrozenFeatures, int], tuple[np.ndarray, np.ndarray, dict[str, Any]]]
 
+    # No fields: the same for all of this kind.
     networks = ONE_CLASSIFIER
     views = 1
     needs_whole_batch = False

@@ -1,4 +1,4 @@
-"""The compiled training steps of a config, from shapes alone: what memory they will take."""
+"""What memory the training steps of a config will take, by their compiled programs."""
 
 from collections.abc import Iterable
 

@@ -3,35 +3,28 @@
 Writes `checkpoints/`, `weights/`, `metrics.jsonl`, `tensorboard/` and `samples.png`.
 """
 
+import functools
 from typing import Any
 
 import jax
 
 from ddb_jax.data.input_pipeline import train_batches
 from ddb_jax.runtime.processes import this_process
-from ddb_jax.stages.common.diffusion_step import make_train_step
-from ddb_jax.stages.common.generator import build_unet, init_params, save_samples
+from ddb_jax.stages.common.diffusion_step import first_state, make_train_step
+from ddb_jax.stages.common.generator import save_samples
 from ddb_jax.stages.context import Context
-from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import save_weights
 from ddb_jax.training.fit import Schedule, fit
 from ddb_jax.training.rng import data_seed, stream
-from ddb_jax.training.train_state import TrainState
 
 
 def run(context: Context) -> dict[str, Any]:
     """Train, then write the (averaged) weights and a grid of samples."""
     config, settings = context.config, context.config.diffusion
     source = context.dataset.train
-    unet = build_unet(config, context.num_classes)
     optimizer, train_step = make_train_step(config, context.num_classes)
-
-    def init(key: jax.Array) -> TrainState:
-        params = init_params(unet, key, source.image_shape)
-        return train_state.create({"params": params}, optimizer, ema=settings.ema_decay > 0)
-
     state = fit(
-        init,
+        functools.partial(first_state, config, context.num_classes, source.image_shape, optimizer),
         train_step,
         lambda start: train_batches(
             source,

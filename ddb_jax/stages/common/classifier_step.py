@@ -25,7 +25,7 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 LossAndRest = tuple[jax.Array, tuple[Any, Any, Metrics]]
 
 
-class Trained(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A network in training.
 
     Attributes:
@@ -65,7 +65,7 @@ def make_train_step(
     """
     if method.needs_whole_batch and settings.accumulate > 1:
         raise ValueError("the method's loss is over the whole batch: accumulate must be 1.")
-    networks = _trained(settings, models, method)
+    networks = _trained_networks(settings, models, method)
     optimizer = _make_optimizer(settings, networks, method)
     if settings.accumulate > 1:
         gradients_of = functools.partial(
@@ -94,9 +94,10 @@ def make_train_step(
     return optimizer, train_step
 
 
-def _trained(
+def _trained_networks(
     settings: ConfigDict, models: Mapping[str, Any], method: Method | JointMethod
-) -> dict[str, Trained]:
+) -> dict[str, TrainedNetwork]:
+    """The networks of a method by name, with what of each is trained."""
     only_head = settings.trainable == "head"
     networks = {}
     for name, spec in method.networks.items():
@@ -104,12 +105,12 @@ def _trained(
         # Where no classifier's weights fit, all of a network is trained from scratch.
         backbone = backbone if KINDS[spec.kind].classifiers else 1.0
         train = not only_head or backbone > 0
-        networks[name] = Trained(models[name], spec.lr_scale, backbone, train)
+        networks[name] = TrainedNetwork(models[name], spec.lr_scale, backbone, train)
     return networks
 
 
 def _make_optimizer(
-    settings: ConfigDict, networks: Mapping[str, Trained], method: Method | JointMethod
+    settings: ConfigDict, networks: Mapping[str, TrainedNetwork], method: Method | JointMethod
 ) -> optax.GradientTransformation:
     """The optimiser of the section, with a learning rate of its own for each network and head."""
     optimizer = make_optimizer(settings)
@@ -151,7 +152,7 @@ def network_weights(
 
 
 def apply(
-    network: Trained, weights: Mapping[str, Any], *inputs: Any, method: str | None = None
+    network: TrainedNetwork, weights: Mapping[str, Any], *inputs: Any, method: str | None = None
 ) -> tuple[Any, Any]:
     """Output of a network in training, and its new batch statistics, {} without BatchNorm."""
     params, batch_stats = weights["params"], weights["batch_stats"]
@@ -169,7 +170,7 @@ def apply(
 
 
 def loss_of_batch(
-    networks: Mapping[str, Trained],
+    networks: Mapping[str, TrainedNetwork],
     method: Method | JointMethod,
     params: Any,
     state: TrainState,
@@ -177,24 +178,22 @@ def loss_of_batch(
     key: jax.Array,
 ) -> LossAndRest:
     """The method's loss of a whole batch, by the parameters given in the place of the state's."""
+    params = params if method.by_network else {MAIN: params}
     stats = dict(state.batch_stats) if method.by_network else {MAIN: state.batch_stats}
 
     def network(name: str, *inputs: Any, method: str | None = None) -> Any:
-        output, new_stats = apply(networks[name], weights_of(name), *inputs, method=method)
+        weights = {"params": params[name], "batch_stats": stats.get(name, {})}
+        output, new_stats = apply(networks[name], weights, *inputs, method=method)
         if new_stats:
             stats[name] = new_stats
         return output
-
-    def weights_of(name: str) -> dict[str, Any]:
-        own = params[name] if method.by_network else params
-        return {"params": own, "batch_stats": stats.get(name, {})}
 
     loss, method_state, metrics = method.loss_of_networks(network, state.method_state, batch, key)
     return loss, (stats if method.by_network else stats[MAIN], method_state, metrics)
 
 
 def gradients_of_batch(
-    networks: Mapping[str, Trained],
+    networks: Mapping[str, TrainedNetwork],
     method: Method | JointMethod,
     state: TrainState,
     batch: Batch,
@@ -207,7 +206,7 @@ def gradients_of_batch(
 
 def gradients_in_parts(
     count: int,
-    network: Trained,
+    network: TrainedNetwork,
     method: Method,
     state: TrainState,
     batch: Batch,
@@ -241,7 +240,7 @@ def gradients_in_parts(
 
 
 def example_weights(
-    network: Trained, method: Method, state: TrainState, batch: Batch, parts: Batch
+    network: TrainedNetwork, method: Method, state: TrainState, batch: Batch, parts: Batch
 ) -> jax.Array:
     """The derivatives float32 [B] of the method's loss by the examples' losses.
 
@@ -264,7 +263,7 @@ def example_weights(
 
 
 def example_losses(
-    network: Trained, method: Method, params: Any, batch_stats: Any, batch: Batch
+    network: TrainedNetwork, method: Method, params: Any, batch_stats: Any, batch: Batch
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Losses float32 [B], logits float32 [B, K] and new batch statistics of a network by itself."""
     weights = {"params": params, "batch_stats": batch_stats}

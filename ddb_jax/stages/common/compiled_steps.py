@@ -1,5 +1,6 @@
 """Compiled training steps, from shapes alone: no weights are made and no image is read."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,9 +11,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.debias.contract import JointMethod, Method
 from ddb_jax.stages.common.classifier_build import build_training
-from ddb_jax.stages.common.diffusion_step import make_train_step
-from ddb_jax.stages.common.generator import build_unet, init_params
-from ddb_jax.training import train_state
+from ddb_jax.stages.common.diffusion_step import first_state, make_train_step
 from ddb_jax.training.checkpoint import abstract_like
 from ddb_jax.training.mesh import batch_sharding, replicated, state_shardings
 from ddb_jax.training.step_memory import jit_step
@@ -38,14 +37,9 @@ def compile_diffusion_step(
         image_shape: Of the images that it is trained on.
         mesh: The devices.
     """
-    unet, settings = build_unet(config, num_classes), config.diffusion
     optimizer, train_step = make_train_step(config, num_classes)
-
-    def init(key: jax.Array) -> TrainState:
-        params = init_params(unet, key, image_shape)
-        return train_state.create({"params": params}, optimizer, ema=settings.ema_decay > 0)
-
-    return _compile(init, train_step, settings.batch_size, image_shape, {}, mesh)
+    init = functools.partial(first_state, config, num_classes, image_shape, optimizer)
+    return _compile(init, train_step, config.diffusion.batch_size, image_shape, {}, mesh)
 
 
 def compile_classifier_step(

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.preprocessing import augment, normalize
 from ddb_jax.diffusion.gaussian import NoisedBatch, denoising_loss, noise_batch
-from ddb_jax.stages.common.generator import build_noise_schedule, build_unet
+from ddb_jax.stages.common.generator import build_noise_schedule, build_unet, init_params
 from ddb_jax.training import train_state
 from ddb_jax.training.accumulation import split_batch, sum_gradients
 from ddb_jax.training.optimizer import make_optimizer
@@ -21,6 +21,34 @@ Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
+def first_state(
+    config: ConfigDict,
+    num_classes: int,
+    image_shape: tuple[int, ...],
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+) -> TrainState:
+    """The state of step 0, with fresh weights; traceable.
+
+    Args:
+        config: Its sections `unet` and `diffusion` are read.
+        num_classes: Number of classes.
+        image_shape: Of the images that it is trained on.
+        optimizer: As `make_train_step` gives it.
+        key: Of the weights.
+    """
+    params = init_params(build_unet(config, num_classes), key, image_shape)
+    return state_of(config, optimizer, params)
+
+
+def state_of(
+    config: ConfigDict, optimizer: optax.GradientTransformation, params: Any
+) -> TrainState:
+    """The state of step 0 with the parameters given; traceable."""
+    ema = config.diffusion.ema_decay > 0
+    return train_state.create({"params": params}, optimizer, ema=ema)
+
+
 def make_train_step(
     config: ConfigDict, num_classes: int
 ) -> tuple[optax.GradientTransformation, Step]:
@@ -28,7 +56,7 @@ def make_train_step(
 
     The step is (state, batch, noise_key) -> (state, metrics), not yet jitted. Flips, timesteps,
     noise, dropped labels and dropout of step i come from fold_in(noise_key, i). The key is an
-    argument lest every seed be a program of its own, to be compiled anew.
+    argument, so that all seeds run one compiled program.
 
     Args:
         config: Its sections `unet` and `diffusion` are read.

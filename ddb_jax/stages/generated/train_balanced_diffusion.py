@@ -5,6 +5,7 @@ what the network draws of a class shows the bias less. Writes `checkpoints/`, `w
 `metrics.jsonl`, `tensorboard/` and `samples.png`.
 """
 
+import functools
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,15 +14,13 @@ from ddb_jax.data.input_pipeline import train_batches
 from ddb_jax.debias.requirements import PSEUDO_GROUPS
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.processes import this_process
-from ddb_jax.stages.common.diffusion_step import make_train_step
+from ddb_jax.stages.common.diffusion_step import make_train_step, state_of
 from ddb_jax.stages.common.generator import load_params, save_samples
 from ddb_jax.stages.common.training_set import groups_for
 from ddb_jax.stages.context import Context
-from ddb_jax.training import train_state
 from ddb_jax.training.checkpoint import save_weights
 from ddb_jax.training.fit import Schedule, fit
 from ddb_jax.training.rng import data_seed, stream
-from ddb_jax.training.train_state import TrainState
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -37,12 +36,8 @@ def run(context: Context) -> dict[str, Any]:
     config = _fine_tuning(context.config)
     settings = config.diffusion
     optimizer, train_step = make_train_step(config, context.num_classes)
-
-    def init(params: Any) -> TrainState:
-        return train_state.create({"params": params}, optimizer, ema=settings.ema_decay > 0)
-
     state = fit(
-        init,
+        functools.partial(state_of, config, optimizer),
         train_step,
         lambda start: train_batches(
             source,
