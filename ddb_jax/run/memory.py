@@ -10,12 +10,8 @@ from ddb_jax.debias import committee
 from ddb_jax.debias.contract import plain
 from ddb_jax.stages.common.compiled_steps import compile_classifier_step, compile_diffusion_step
 from ddb_jax.stages.common.example_method import example_method, passes_of
+from ddb_jax.stages.table import STAGES
 from ddb_jax.training.step_memory import describe_memory, memory_of
-
-OF_DIFFUSION = {"train_diffusion", "train_balanced_diffusion"}
-OF_CLASSIFIER = {
-    "train_classifier", "train_base", "train_biased", "train_reference", "train_committee"
-}  # fmt: skip
 
 
 def memory_table(
@@ -41,15 +37,16 @@ def memory_table(
     """
     tasks = list(tasks)
     stages, count = {stage for stage, _ in tasks}, len(dataset.class_names)
+    trained = {STAGES[stage].trains for stage in stages}
     shape, generator_shape = (d.train.image_shape for d in (dataset, generator_dataset))
     compiled = {}
-    if stages & OF_DIFFUSION:
+    if "diffusion" in trained:
         compiled["diffusion"] = compile_diffusion_step(config, count, generator_shape, mesh)
-    if "train_amplifier" in stages:
+    if "amplifier" in trained:
         compiled["amplifier"] = compile_classifier_step(
             config.amplifier, count, generator_shape, mesh, plain()
         )
-    if stages & OF_CLASSIFIER:
+    if "classifier" in trained:
         methods = [plain()]
         methods += [example_method(config, m) for s, m in tasks if s == "train_classifier"]
         methods += [committee.make(config.committee)] if "train_committee" in stages else []

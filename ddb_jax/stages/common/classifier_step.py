@@ -98,13 +98,12 @@ def _trained_networks(
     settings: ConfigDict, models: Mapping[str, Any], method: Method | JointMethod
 ) -> dict[str, TrainedNetwork]:
     """The networks of a method by name, with what of each is trained."""
-    only_head = settings.trainable == "head"
     networks = {}
     for name, spec in method.networks.items():
-        backbone = 0.0 if only_head else settings.backbone_lr_scale
+        backbone = settings.backbone_lr_scale if settings.trainable == "all" else 0.0
         # Where no classifier's weights fit, all of a network is trained from scratch.
         backbone = backbone if KINDS[spec.kind].classifiers else 1.0
-        train = not only_head or backbone > 0
+        train = settings.trainable != "head" or backbone > 0
         networks[name] = TrainedNetwork(models[name], spec.lr_scale, backbone, train)
     return networks
 
