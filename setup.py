@@ -10,6 +10,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["ddb_jax", "ddb_jax.*"]),
+    # The configs travel inside the package: a top-level `configs` is what other projects have, too.
+    package_dir={"ddb_jax.configs": "configs"},
+    entry_points={"console_scripts": ["ddb-jax = ddb_jax.main:command_line"]},
     python_requires=">=3.11.4",
     install_requires=[
         "jax>=0.10,<0.13",

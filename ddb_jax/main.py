@@ -1,9 +1,11 @@
-"""Command line: `python -m ddb_jax.main --config=configs/digits.py`.
+"""Command line: `python -m ddb_jax.main --config=configs/digits.py`, or `ddb-jax --config=...`.
 
---config=FILE.py[:PRESET]  the run's settings; --config.FIELD=VALUE changes one of them
+--config=FILE.py[:PRESET]  the run's settings; --config.FIELD=VALUE changes one of them. Where there
+                           is no such file, configs/NAME.py is the one that comes with the package
 --workdir=FOLDER           where everything is written (runs/<config.name>); may be gs://BUCKET/NAME
 --stage=NAME               run only this stage, or only this task of --dry_run's list
---dry_run                  print what is done and what would run
+--dry_run                  print what is done, what would run, and how many operations it takes;
+                           --dry_run=memory compiles the training steps and prints their memory, too
 --rerun                    do again what other settings made in this work directory
 
 One run of several processes, each started with the same command (docs/launch.md):
@@ -18,21 +20,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
-import jax
-from absl import logging as absl_logging
-
-from ddb_jax.checks import config as config_check
-from ddb_jax.run import pipeline
-from ddb_jax.runtime import processes
-from ddb_jax.runtime.errors import Interrupted, UserError
-from ddb_jax.runtime.files import work_path
 from ddb_jax.runtime.host_memory import keep_freed_memory
-from ddb_jax.runtime.stop import stop_flag
-from ddb_jax.training.compilation import enable_cache
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the pipeline; returns the exit status."""
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and those of the form --config.FIELD=VALUE as they are; exits on wrong ones."""
     parser = argparse.ArgumentParser(
         prog="python -m ddb_jax.main",
         usage=__doc__,
@@ -42,7 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--workdir", default="")
     parser.add_argument("--stage", default="")
-    parser.add_argument("--dry_run", action="store_true")
+    parser.add_argument(
+        "--dry_run", nargs="?", const="plan", default="", choices=("plan", "memory")
+    )
     parser.add_argument("--rerun", action="store_true")
     parser.add_argument("--distributed", action="store_true")
     parser.add_argument("--coordinator")
@@ -54,6 +48,26 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [argument for argument in rest if argument not in overrides]
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)} (a field is --config.FIELD=VALUE)")
+    return given, overrides
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the pipeline; returns the exit status."""
+    return run(*parse(arguments))
+
+
+def run(given: argparse.Namespace, overrides: list[str]) -> int:
+    """Run the pipeline with what `parse` returned; returns the exit status."""
+    # Imported here, since this takes seconds: --help and wrong flags are answered before.
+    import jax
+    from absl import logging as absl_logging
+
+    from ddb_jax.checks import config as config_check
+    from ddb_jax.run import pipeline
+    from ddb_jax.runtime import processes
+    from ddb_jax.runtime.errors import Interrupted, UserError
+    from ddb_jax.runtime.files import work_path
+    from ddb_jax.runtime.stop import stop_flag
 
     # Handlers of its own: libraries set up the root logger in ways of theirs.
     log = logging.getLogger("ddb_jax")
@@ -97,9 +111,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def command_line() -> int:
+    """The program `ddb-jax`: `main` in a process of its own, which is set up for it."""
+    given, overrides = parse(sys.argv[1:])
     # Tracing makes many objects that stay: looked through often, they cost a tenth of the start.
     gc.set_threshold(100_000, 50, 100)
     keep_freed_memory()
+    from ddb_jax.training.compilation import enable_cache
+
     enable_cache()
-    sys.exit(main(sys.argv[1:]))
+    return run(given, overrides)
+
+
+if __name__ == "__main__":
+    sys.exit(command_line())

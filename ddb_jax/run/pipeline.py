@@ -40,7 +40,7 @@ def run(
     *,
     stop: StopFlag,
     only: str = "",
-    dry_run: bool = False,
+    dry_run: str = "",
     rerun: bool = False,
 ) -> None:
     """Run what is not finished.
@@ -50,7 +50,8 @@ def run(
         workdir: Where everything is written.
         stop: Set when the run is asked to stop.
         only: Run just the tasks of this stage, or the one task of this name.
-        dry_run: Print what is done and what would run, and change nothing.
+        dry_run: "plan" prints what is done, what would run and its cost, and changes nothing;
+            "memory" compiles the training steps besides and prints the memory they take; "" runs.
         rerun: Do again what other settings made.
 
     Raises:
@@ -77,8 +78,9 @@ def run(
         lines = [f"{status[task.name]:11} {task.name}" for task in tasks]
         if costs:
             mesh = make_mesh(config.num_devices, config.fsdp)
-            trained = [(task.stage, task.options.get("method", "")) for task in ahead]
             lines.append(describe_costs(costs, mesh))
+        if costs and dry_run == "memory":
+            trained = [(task.stage, task.options.get("method", "")) for task in ahead]
             lines.append(memory_table(config, trained, dataset, datasets["generator"], mesh))
         if first_process():
             print("\n".join(lines))
