@@ -18,7 +18,7 @@ the sampler (50 evaluations of DPM-Solver++ for 1,000 of DDPM) and the weights' 
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs import generated_images
+from ddb_jax.configs import generated_images
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -21,7 +21,7 @@ of 8 to 25 minutes). What lies between, steps and a choice on the test split: do
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -9,7 +9,7 @@ configs/folder.py.
 
 from ml_collections import ConfigDict
 
-from configs import folder
+from ddb_jax.configs import folder
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -11,7 +11,7 @@ DDB-I 58.4 +- 2.7, DDB-II 57.5 +- 2.6, GroupDRO with true groups 56.2 +- 3.6.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

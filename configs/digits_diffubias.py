@@ -13,7 +13,7 @@ LfF 2.7 +- 1.5, DiffuBias 40.4 +- 2.4, without its text filter 37.0 +- 1.6, reba
 
 from ml_collections import ConfigDict
 
-from configs import base, digits
+from ddb_jax.configs import base, digits
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -12,7 +12,7 @@ here. One GPU is needed; the cost is estimated and printed before it starts.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

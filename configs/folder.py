@@ -18,7 +18,7 @@ estimate of the time is printed before it starts. On a small set of photographs
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -13,7 +13,7 @@ ReBias does. One GPU is needed; the cost is estimated and printed before it star
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -10,7 +10,7 @@ The set must have been prepared with file_format="array_record", which needs Ten
 
 from ml_collections import ConfigDict
 
-from configs import folder
+from ddb_jax.configs import folder
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -17,7 +17,7 @@ before it starts.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

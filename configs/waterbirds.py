@@ -14,7 +14,7 @@ takes the central 224 of 256. One GPU is needed; the cost is estimated and print
 
 from ml_collections import ConfigDict
 
-from configs import base
+from ddb_jax.configs import base
 
 
 def get_config(preset: str = "") -> ConfigDict:

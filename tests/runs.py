@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
 
-from configs import digits
+from ddb_jax.configs import digits
 from ddb_jax.run import pipeline
 from ddb_jax.runtime.stop import StopFlag
 

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "ddb_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
+    "configs": 0,
     "runtime": 0,
     "evaluation": 0,
     "models": 0,

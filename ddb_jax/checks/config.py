@@ -15,6 +15,7 @@ from ddb_jax.checks.field_values import FIELDS, Field
 from ddb_jax.checks.generated_images import batch_sections, unusable_generated
 from ddb_jax.checks.methods import unusable_settings
 from ddb_jax.checks.networks import unusable_network
+from ddb_jax.configs import base
 from ddb_jax.data.datasets import ARRAYS, DATASETS, missing_settings
 from ddb_jax.debias.losses import check_gce
 from ddb_jax.debias.table import method_entry
@@ -27,16 +28,15 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
     """The config that --config=file.py:preset and --config.field=value flags name.
 
     Args:
-        argument: Path of the config file, with ":preset" or without.
+        argument: Path of the config file, with ":preset" or without. Where there is no such file,
+            configs/NAME.py is the package's own.
         overrides: The flags, as given.
 
     Raises:
         UserError: The file or preset cannot be loaded, or fields or values are wrong; all fields
             are named at once.
     """
-    path = argument.split(":")[0]
-    if not Path(path).is_file():
-        raise UserError(f"there is no config file {path}.")
+    argument = _find_file(argument)
     try:
         config = _parse([f"--config={argument}"])
     except Exception as error:  # a config file is a program, and may fail in any way
@@ -62,6 +62,21 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
     if problems:
         raise UserError("; ".join(problems) + ".")
     return _parse([f"--config={argument}", *overrides])
+
+
+def _find_file(argument: str) -> str:
+    """The argument, its path that of the package's own file where the user has none."""
+    path, colon, preset = argument.partition(":")
+    if Path(path).is_file():
+        return argument
+    folder, hint = Path(base.__file__).parent, ""
+    if Path(path).parent == Path("configs"):
+        if (folder / Path(path).name).is_file():
+            return f"{folder / Path(path).name}{colon}{preset}"
+        own = [file.name for file in folder.glob("*.py") if file.name != "__init__.py"]
+        near = difflib.get_close_matches(Path(path).name, own, 1, 0.0)[0]
+        hint = f"; the nearest of the package's own is configs/{near}"
+    raise UserError(f"there is no config file {path}{hint}.")
 
 
 def _tuple_literal(config: ConfigDict, override: str) -> str:

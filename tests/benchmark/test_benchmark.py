@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits
 from ddb_jax.benchmark import compiled, machine, measure, table
 from ddb_jax.benchmark import training as training_program
 from ddb_jax.benchmark.__main__ import PROGRAMS, choose, main
@@ -18,6 +17,7 @@ from ddb_jax.benchmark.augmentation import augment_on_host
 from ddb_jax.benchmark.bench import Bench, Row, Turns, in_turns
 from ddb_jax.benchmark.training import measure_training, waiting_share
 from ddb_jax.benchmark.training_run import shares
+from ddb_jax.configs import digits
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.training.mesh import make_mesh
 

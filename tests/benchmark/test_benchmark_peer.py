@@ -5,11 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 
-from configs import digits
 from ddb_jax.benchmark import peer_tasks
 from ddb_jax.benchmark.bench import Bench
 from ddb_jax.benchmark.peer import client
 from ddb_jax.benchmark.peer.client import Peer, check_same
+from ddb_jax.configs import digits
 from ddb_jax.data.source import ArraySource
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.training.mesh import make_mesh

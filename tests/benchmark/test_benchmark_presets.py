@@ -5,10 +5,10 @@ import math
 import jax
 import pytest
 
-from configs import base
 from ddb_jax.benchmark import __main__ as command
 from ddb_jax.benchmark import presets
 from ddb_jax.benchmark.__main__ import main
+from ddb_jax.configs import base
 from ddb_jax.stages.common.generator import build_unet, init_params
 from ddb_jax.stages.common.networks import build_classifier, init_variables
 

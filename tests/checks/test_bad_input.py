@@ -15,7 +15,7 @@ import pytest
 from image_tree import make_tree, refuse_folder
 from PIL import Image
 
-from configs import digits
+from ddb_jax.configs import digits
 from ddb_jax.data.counts import describe
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.download.__main__ import main as download

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs import base
 from ddb_jax.checks.devices import indivisible_parts, unusable_bfloat16, unusable_remat
 from ddb_jax.checks.methods import unusable_settings
+from ddb_jax.configs import base
 from ddb_jax.training.precision import bfloat16_problem, bfloat16_warning
 
 

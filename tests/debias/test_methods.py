@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from runs import StopAfter, run, weights
 
-from configs import base, digits
 from ddb_jax.checks.config import check_config, field_names
+from ddb_jax.configs import base, digits
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import ArraySource, without_bias
 from ddb_jax.debias import committee, eiil, requirements

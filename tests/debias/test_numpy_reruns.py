@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from ddb_jax.configs.base import classifier_section
 from ml_collections import ConfigDict
 
-from configs.base import classifier_section
 from ddb_jax.data.input_pipeline import train_batches
 from ddb_jax.data.source import ArraySource
 from ddb_jax.debias import group_dro, jtt, lff

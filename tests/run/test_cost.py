@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import digits, digits_diffubias
+from ddb_jax.configs import digits, digits_diffubias
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.run.cost import (
     Cost,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import digits, digits_diffubias
 from ddb_jax.checks.generated_images import unusable_generated
+from ddb_jax.configs import digits, digits_diffubias
 from ddb_jax.debias.table import METHODS, method_entry, method_title
 from ddb_jax.run.plan import plan
 from ddb_jax.run.records import records

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import base, cmnist, waterbirds
+from ddb_jax.configs import base, cmnist, waterbirds
 from ddb_jax.run.plan import Planner, plan
 from ddb_jax.run.records import records
 

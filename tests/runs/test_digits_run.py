@@ -5,7 +5,7 @@ import csv
 import pytest
 from runs import run
 
-from configs import digits
+from ddb_jax.configs import digits
 from ddb_jax.runtime.files import read_json
 
 

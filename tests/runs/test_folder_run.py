@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from runs import weights
 
-from configs import folder
+from ddb_jax.configs import folder
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.main import main
 from ddb_jax.models.classifiers import make_classifier

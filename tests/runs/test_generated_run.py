@@ -6,7 +6,7 @@ import json
 import pytest
 from runs import make_tiny_config, run, use_mlp
 
-from configs import digits_diffubias
+from ddb_jax.configs import digits_diffubias
 
 METHODS = ("diffubias", "lff+diffubias", "ddb_i+rebalanced", "ddb_ii+steered")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import digits
+from ddb_jax.configs import digits
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.text_to_image.captioned_set import load_captioned
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_text_to_image import CAPTIONS, nan_in_decoder, write_model
 
-from configs import base
+from ddb_jax.configs import base
 from ddb_jax.diffusion.gaussian import predict_x_start
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.text_to_image.autoencoder import AutoencoderKL

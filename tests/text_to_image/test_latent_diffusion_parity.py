@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from diffusers_reference import import_diffusers, jit, relative_error, save_randomised, to_torch
 
-from configs import base
+from ddb_jax.configs import base
 from ddb_jax.text_to_image.latent_diffusion import encode_texts, load_model
 from ddb_jax.text_to_image.latent_sampling import sample_images, sample_side, sampler_table
 from ddb_jax.text_to_image.tokenizer import train_tokenizer

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ddb_jax.configs.base import classifier_section
 
-from configs import base, digits
-from configs.base import classifier_section
+from ddb_jax.configs import base, digits
 from ddb_jax.debias.contract import TrainingSet, plain
 from ddb_jax.debias.table import METHODS
 from ddb_jax.models.layers import BatchNorm

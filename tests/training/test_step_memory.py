@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import digits
+from ddb_jax.configs import digits
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.run.memory import memory_table
 from ddb_jax.training import step_memory

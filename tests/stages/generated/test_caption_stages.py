@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from runs import StopAfter
 
-from configs import generated_images
+from ddb_jax.configs import generated_images
 from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.stop import StopFlag

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import generated_images
+from ddb_jax.configs import generated_images
 from ddb_jax.data.images.records import write_shard
 from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 from runs import StopAfter
 from tiny_text_to_image import CAPTIONS, nan_in_decoder, write_model
 
-from configs import base
+from ddb_jax.configs import base
 from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.stop import StopFlag

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from runs import StopAfter, assert_same_weights, weights
 
-from configs import digits
+from ddb_jax.configs import digits
 from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.files import read_json, write_json

@@ -12,7 +12,7 @@ from diffusers_reference import import_diffusers, relative_error, to_torch
 from PIL import Image
 from runs import StopAfter
 
-from configs import digits
+from ddb_jax.configs import digits
 from ddb_jax.diffusion.noise_schedule import linear_schedule
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.stop import StopFlag

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import digits_diffubias
+from ddb_jax.configs import digits_diffubias
 from ddb_jax.data.images.records import write_shard
 from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.files import write_json
