@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from ddb_jax.data.source import Dataset
 from ddb_jax.debias.method_config import selection_rule
 from ddb_jax.stages.common.example_method import classifiers_in_step
-from ddb_jax.stages.common.generator import build_unet, init_params
-from ddb_jax.stages.common.networks import build_classifier, init_variables, input_size
+from ddb_jax.stages.common.generator import build_unet
+from ddb_jax.stages.common.networks import build_classifier, input_size
 from ddb_jax.text_to_image import unet_condition
 from ddb_jax.text_to_image.layout import read_layout
 from ddb_jax.text_to_image.model_folder import unet_config
@@ -48,14 +48,10 @@ class Work:
     def unet(self) -> float:
         """Operations of DDB's UNet on one image."""
         shape = self.generator_dataset.train.image_shape
-        unet = build_unet(self.config, self.num_classes)
-        params = jax.eval_shape(lambda: init_params(unet, jax.random.key(0), shape))
         x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         number = jax.ShapeDtypeStruct((1,), jnp.int32)
-        return count_operations(
-            lambda p, x, t, y: unet.apply({"params": p}, x, t, y, train=False),
-            params, x, number, number,
-        )  # fmt: skip
+        unet = build_unet(self.config, self.num_classes)
+        return forward_operations(unet, x, number, number, train=False)
 
     @functools.cached_property
     def amplifier_side(self) -> int:
@@ -98,8 +94,7 @@ class Work:
             jax.ShapeDtypeStruct(shape, dtype)
             for shape, dtype in zip(shapes, (jnp.float32, jnp.int32, jnp.float32), strict=True)
         ]
-        variables = jax.eval_shape(unet.init, jax.random.key(0), *inputs)
-        return side, count_operations(unet.apply, variables, *inputs)
+        return side, forward_operations(unet, *inputs)
 
     @property
     def sampling_steps(self) -> int:
@@ -241,10 +236,18 @@ def draw(work: Work, options: Options) -> Cost:
 
 def classifier_operations(settings: ConfigDict, num_outputs: int, side: int) -> float:
     """Operations of a classifier section's network on one image of that side."""
-    model = build_classifier(settings, num_outputs)
-    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), side))
     x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return count_operations(lambda v, x: model.apply(v, x, train=False), variables, x)
+    return forward_operations(build_classifier(settings, num_outputs), x, train=False)
+
+
+def forward_operations(model: Any, *inputs: jax.ShapeDtypeStruct, **options: Any) -> float:
+    """Operations of one forward pass of a Flax module.
+
+    Counted in the pass that makes the variables, which draws them without a matrix product. It
+    takes one trace, of a second or so for a UNet; making and applying them would take two.
+    """
+    init = functools.partial(model.init_with_output, jax.random.key(0), **options)
+    return count_operations(init, *inputs)
 
 
 def count_operations(function: Callable, *arguments: Any) -> float:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from configs import base, cmnist
 from ddb_jax.checks.config import check_config
 from ddb_jax.checks.field_values import FIELDS, Field
+from ddb_jax.configs import base, cmnist
 from ddb_jax.run.records import flatten
 from ddb_jax.runtime.errors import UserError
 

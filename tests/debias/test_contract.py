@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits
 from ddb_jax.checks.methods import example_method, passes_of
+from ddb_jax.configs import digits
 from ddb_jax.debias.contract import MAIN, SAMPLINGS, plain
 from ddb_jax.debias.table import METHODS
 

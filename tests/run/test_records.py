@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import bar, digits, digits_diffubias
+from ddb_jax.configs import bar, digits, digits_diffubias
 from ddb_jax.run.plan import plan
 from ddb_jax.run.records import records
 

@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 from runs import make_tiny_config, run
 
-from configs import digits_diffubias
+from ddb_jax.configs import digits_diffubias
 from ddb_jax.run import pipeline
 from ddb_jax.stages.context import declared_config
 from ddb_jax.stages.table import EVERYTHING, STAGES
