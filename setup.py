@@ -42,7 +42,7 @@ setup(
         # The tests that compare networks with PyTorch's and with diffusers and transformers.
         "parity": ["torch>=2.2", "diffusers>=0.30", "transformers>=4.56"],
         "benchmark": ["torch>=2.2"],  # python -m ddb_jax.benchmark --peer
-        "energy": ["codecarbon>=2.8"],  # measures electricity; without it the report estimates
+        "energy": ["codecarbon>=2.8"],  # measures electricity, for the report
         # Work directories on Google's and Amazon's object stores.
         "gcs": ["gcsfs>=2024.2"],
         "s3": ["s3fs>=2024.2"],

@@ -38,7 +38,7 @@ DOORS = {
     "torch": ("text_to_image/captioners.py", "benchmark/peer/"),
     "transformers": ("text_to_image/captioners.py",),
     "safetensors": ("text_to_image/published_params.py",),
-    "codecarbon": ("runtime/codecarbon_tracker.py",),
+    "codecarbon": ("runtime/energy.py",),
     "tokenizers": ("text_to_image/tokenizer.py",),
 }
 # What every room of stages/ may import; the others meet in the files that they write.

@@ -189,7 +189,7 @@ def _run_task(
             "seconds": round(seconds, 2),
             "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
             "python": platform.python_version(),
-            "watt_hours": round(meter.energy.watt_hours, 4),
+            "watt_hours": meter.energy.watt_hours,
             "energy_source": meter.energy.source,
             "packages": library_versions(),
             "code": code_version(),
