@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -16,15 +15,13 @@ LAUNCH = Path(__file__).parent.parent / "launch"
 # Cloud and bucket in one folder, $WORLD. Worker 0 is the folder vm, the next vm1; ssh is a shell in
 # there.
 GCLOUD = f"""#!{sys.executable} -SE
-import os, signal, sys  # and no more: it is called often
+import os, signal, sys, time  # and no more: it is called often
 
 world, arguments = os.environ["WORLD"], sys.argv[1:]
-bucket = world + "/bucket"
 with open(world + "/calls", "a") as calls:
     print(arguments, file=calls)
 cloud = eval(open(world + "/cloud").read())
 vms = [world + "/vm" + (str(i) if i else "") for i in range(cloud["workers"])]
-vm, runs = vms[0], [v + "/ddb_jax/runs/" for v in vms]
 
 def end(status=0, error=""):
     with open(world + "/cloud.part", "w") as file:
@@ -33,44 +30,42 @@ def end(status=0, error=""):
     print(error, end="", file=sys.stderr)
     sys.exit(status)
 
-def kill(number, *names):
-    for name in names:
-        try:
-            os.kill(int(open(name).read()), number)
-            if number == signal.SIGKILL:  # where nobody waits for it, its number stays in use
-                open(name, "w").write("999999999")
-        except (FileNotFoundError, ProcessLookupError):
-            pass
+def kill_run(vm, number):
+    try:
+        os.killpg(int(open(vm + "/ddb_jax/run.pid").read()), number)
+        if number == signal.SIGKILL:  # where nobody waits for it, its number stays in use
+            open(vm + "/ddb_jax/run.pid", "w").write("999999999")
+    except (FileNotFoundError, ProcessLookupError):
+        pass
 
 def power_off():
-    for v, r in zip(vms, runs):
-        kill(signal.SIGKILL, r + "bar.pid", r + "bar.child")
-        os.rename(v, v.replace("/vm", "/gone" + str(len(os.listdir(world))) + "-"))
+    for vm in vms:
+        kill_run(vm, signal.SIGKILL)
+        os.rename(vm, vm.replace("/vm", "/gone" + str(len(os.listdir(world))) + "-"))
 
-def copy(source, target):
-    data = open(source, "rb").read()
-    if os.path.isdir(target):
-        target += "/" + os.path.basename(source)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    part = target + str(os.getpid())
-    open(part, "wb").write(data)
-    os.rename(part, target)
-
-def path(text):
-    return text.replace("gs:/", bucket)
-
-if arguments[0] == "storage":  # on the machine, beside a call from here: does not call end()
-    if "denied" in cloud:
-        sys.exit("ERROR: 403 denied")
-    if arguments[1] == "cp":
-        for source in arguments[3:-1]:
-            copy(path(source), path(arguments[-1]))
-    elif not os.path.exists(path(arguments[2])):
-        sys.exit("ERROR: One or more URLs matched no objects.")
-    elif arguments[2].endswith("/"):
-        for name in os.listdir(path(arguments[2])):
-            print(arguments[2] + name + "/" * os.path.isdir(path(arguments[2] + name)))
-    sys.exit()
+def strike():
+    "What happens to the machine once the run on it waits."
+    while "waiting" not in open(vms[0] + "/ddb_jax/run.log").read():
+        time.sleep(0.02)
+    if "preempt" in cloud:
+        cloud["states"] = cloud.pop("preempt")
+        power_off()
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        end(255, "ssh: connection closed")
+    elif "shutdown" in cloud:  # of the worker with this number
+        kill_run(vms[cloud.pop("shutdown")], signal.SIGTERM)
+    elif "network" in cloud:  # worker 1 is not reached any more
+        cloud["cut"] = cloud.pop("network")
+        kill_run(vms[1], signal.SIGKILL)
+        open(world + "/left", "w").close()
+    elif "kill" in cloud:  # on worker 1, all of the run or Python alone; the others notice it
+        if cloud.pop("kill") == "python":
+            os.kill(int(open(vms[1] + "/python").read()), signal.SIGKILL)
+        else:
+            kill_run(vms[1], signal.SIGKILL)
+        open(world + "/left", "w").close()
 
 verb = arguments[3]
 if verb == "describe":
@@ -82,50 +77,38 @@ if verb == "describe":
         end(1, "ERROR: NOT_FOUND: there is no such resource")
     print(cloud["state"])
 elif verb == "create":
+    if "no_quota" in cloud:
+        end(1, "ERROR: no quota")
     cloud["states"], cloud["state"] = cloud["requests"].pop(0), "ACCEPTED"
     cloud.pop("cut", None)
-    for v in vms:
-        os.mkdir(v)
+    for vm in vms:
+        os.mkdir(vm)
 elif verb == "delete":
     if "undeletable" in cloud:
         end(1, "ERROR: no")
-    if os.path.exists(vm):
+    if os.path.exists(vms[0]):
         power_off()
     cloud["state"] = "NONE"
-elif cloud["state"] != "ACTIVE" or not os.path.exists(vm):
+elif cloud["state"] != "ACTIVE" or not os.path.exists(vms[0]):
     end(255, "ssh: no route to host")
 elif verb == "scp":
-    if "no_fetch" in cloud and arguments[4].startswith("bar:"):
-        end(1, "scp: no")
-    for v in vms if "--worker=all" in arguments else vms[:1]:
-        copy(*(name.replace("bar:", v + "/") for name in arguments[4:6]))
+    for vm in vms:
+        data = open(arguments[4], "rb").read()
+        open(vm + "/" + os.path.basename(arguments[4]), "wb").write(data)
 else:
-    command = arguments[-1].removeprefix("--command=")
-    saved = [bucket + "/b/runs/bar.tar", bucket + "/b/runs/bar/step"]
-    if "preempt" in cloud and "progress" in command and any(map(os.path.exists, saved)):
-        cloud["states"] = cloud.pop("preempt")
-        power_off()
-        end(255, "ssh: connection closed")
-    waiting = "progress" in command and "waiting" in open(runs[0] + "bar.log").read()
-    if "shutdown" in cloud and waiting:  # of the worker with this number
-        kill(signal.SIGTERM, runs[cloud.pop("shutdown")] + "bar.child")
-        while not all(os.path.exists(r + "bar.exit_status") for r in runs):
-            os.system("sleep 0.1")
-    if "kill" in cloud and waiting:  # of worker 1; the others notice it
-        if "network" in cloud["kill"]:
-            cloud["cut"] = True
-        kill(signal.SIGKILL, *(runs[1] + name for name in cloud.pop("kill")))
-        open(world + "/left", "w").close()
-    os.environ["HOME"] = vm
-    status = 0
-    for v in vms if "--worker=all" in arguments else vms[:1]:
-        if "cut" in cloud and v == vms[1]:
+    command, children, status = arguments[-1].removeprefix("--command="), [], 0
+    for vm in vms:
+        if "cut" in cloud and vm == vms[1]:
             print("ssh: no route to host", file=sys.stderr)
             status = 255
             continue
-        os.chdir(v)
-        os.environ["HOME"] = v
-        status = os.spawnvp(os.P_WAIT, "bash", ["bash", "-c", command]) or status
+        os.chdir(vm)
+        os.environ["HOME"] = vm
+        children.append(os.spawnvp(os.P_NOWAIT, "bash", ["bash", "-c", command]))
+    if " follow " in command and cloud.keys() & {{"preempt", "shutdown", "network", "kill"}}:
+        strike()
+    for child in children:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or status
     end(status)
 end()
 """
@@ -143,6 +126,7 @@ for argument; do [[ $argument != --workdir=* ]] || workdir=${argument#*=}; done
 workdir=${workdir/#gs:\\//$WORLD/bucket}
 printf '<%s>' "$@"
 touch "$HOME/started"
+echo $$ >"$HOME/python"
 wait_for() {
     trap 'touch $workdir/stopped; exit 143' TERM
     until [[ -e $1 ]]; do
@@ -202,14 +186,8 @@ def wait_for(condition):
 def verb(arguments):
     """Which step of a run a call of gcloud is."""
     command = arguments[-1].removeprefix("--command=")
-    for mark, name in {
-        "--install": "install", "nohup": "run", "kill -0": "is_running", " progress ": "progress",
-        " status ": "status", " pack ": "pack", " stop ": "stop",
-    }.items():  # fmt: skip
-        if arguments[3] == "ssh" and mark in command:
-            return name
-    if arguments[3] == "scp":
-        return "fetch" if arguments[4].startswith("bar:") else "copy"
+    if arguments[3] == "ssh":
+        return "install" if "--install" in command else command.split()[2]
     return arguments[3]
 
 
@@ -247,8 +225,8 @@ class Cloud:
     def __init__(self, folder):
         self.folder = folder
         self.vm = folder / "vm"
-        self.results = folder / "results"
-        for name in ("tpu_vm.sh", "tpu_machine.sh", "on_tpu_vm.sh"):
+        self.workdir = folder / "bucket/b/runs/bar"
+        for name in ("tpu_vm.sh", "tpu_worker.sh"):
             script(folder / "project/launch" / name, (LAUNCH / name).read_text())
         script(folder / "project/launch/run.sh", RUN)
         for name, text in {"gcloud": GCLOUD, "git": GIT, "python3.12": "#!/bin/bash"}.items():
@@ -266,14 +244,13 @@ class Cloud:
     def start(self, *options, run="finish", more=()):
         """tpu_vm.sh as a process, with what it needs but what `options` say otherwise."""
         given = {"--name": "bar", "--project": "p", "--zone": "z", "--type": "v5litepod-8"}
-        given |= {"--version": "v2", "--poll": "0.1", "--results": str(self.results)}
+        given |= {"--version": "v2", "--poll": "0.1"}
         given = [f"{k}={v}" for k, v in given.items()]
         # Where the tests run in the background, SIGINT is ignored, and bash cannot take that back.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
-            ["bash", str(self.folder / "project/launch/tpu_vm.sh"), *given, *options, "--"]
-            + ([f"--config={run}"] if run else [])
-            + list(more),
+            ["bash", str(self.folder / "project/launch/tpu_vm.sh"), *given, *options]
+            + (["--", f"--config={run}", "--workdir=gs://b/runs/bar", *more] if run else []),
             env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", "WORLD": str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -300,27 +277,21 @@ class Cloud:
     def interrupt(self, *options):
         """Ctrl-C as soon as the run waits; the script's exit status and what it printed."""
         process = self.start(*options, run="wait")
-        wait_for(lambda: "waiting" in read(self.vm / "ddb_jax/runs/bar.log"))
-        wait_for(lambda: any("progress" in call for call in self.calls()))
+        wait_for(lambda: "waiting" in read(self.vm / "ddb_jax/run.log"))
+        wait_for(lambda: "follow" in self.calls())
         os.kill(process.pid, signal.SIGINT)
         output = process.communicate(timeout=60)[0]
         return process.returncode, output
 
     def arguments(self):
-        """What gcloud was called with from here, call by call."""
-        calls = map(ast.literal_eval, read(self.folder / "calls").splitlines())
-        return [call for call in calls if call[0] != "storage"]
+        """What gcloud was called with, call by call."""
+        return list(map(ast.literal_eval, read(self.folder / "calls").splitlines()))
 
     def calls(self):
-        """The same in a word each: "create", "progress", ..."""
+        """The same in a word each: "create", "follow", ..."""
         return [verb(call) for call in self.arguments()]
 
     def steps(self):
         """The same without questions, and without repeats."""
-        steps = [step for step in self.calls() if step not in ("describe", "is_running")]
+        steps = [step for step in self.calls() if step not in ("describe", "running")]
         return [word for i, word in enumerate(steps) if i == 0 or word != steps[i - 1]]
-
-    def saved(self):
-        """Names and content of the files of the saved work directory."""
-        with tarfile.open(self.folder / "bucket/b/runs/bar.tar") as tar:
-            return {m.name: tar.extractfile(m).read().decode() for m in tar if m.isfile()}
