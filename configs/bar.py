@@ -18,7 +18,7 @@ the sampler (50 evaluations of DPM-Solver++ for 1,000 of DDPM) and the weights' 
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -35,4 +35,4 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.random_resized_crop = 0.08
     c.classifier.num_steps = 2_000  # 146 passes over the training images
     c.classifier.evaluate_every = 100
-    return base.apply_preset(c, preset, {"smoke": base.smoke})
+    return presets.apply_preset(c, preset, {"smoke": presets.smoke})

@@ -5,12 +5,9 @@
 default is what is right and the comment names the value that does what the code does.
 """
 
-import difflib
-from collections.abc import Callable
-
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import generated_images
+from ddb_jax.configs import generated_images, methods, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -25,7 +22,17 @@ def get_config(preset: str = "") -> ConfigDict:
     c.num_devices = 0  # 0 uses all that are visible
     # Devices that share one copy of a train state, each holding its part of the longer arrays.
     c.fsdp = 1
+    _data(c)
+    _generator(c)
+    _amplifier(c)
+    _classifier(c)
+    methods.add_sections(c)
+    generated_images.add_sections(c)
+    return presets.apply_preset(c, preset, {})
 
+
+def _data(c: ConfigDict) -> None:
+    """The images, and how they are read."""
     c.data = ConfigDict()
     c.data.name = ""  # see ddb_jax/data/datasets.py
     c.data.root = ""  # folder, or CSV file, of the original images
@@ -40,6 +47,9 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.cache = ""  # folder of the decoded images; "" is ddb_jax in the user's cache folder
     c.data.num_threads = 0  # that decode; 0 is one per core
 
+
+def _generator(c: ConfigDict) -> None:
+    """The diffusion model, and the images that it draws."""
     c.unet = ConfigDict()
     c.unet.channels = 128
     c.unet.channel_mults = (1, 2, 2, 2)
@@ -103,6 +113,9 @@ def get_config(preset: str = "") -> ConfigDict:
     c.measure_synthesis = ConfigDict()
     c.measure_synthesis.probe_steps = 300  # of the probe of the aligned share; 0 is off
 
+
+def _amplifier(c: ConfigDict) -> None:
+    """The bias amplifier, and what becomes of its scores."""
     c.amplifier = classifier_section()
     c.amplifier.image_size = 0  # it sees real and synthetic images at the generator's size
     c.amplifier.train_on = "synthetic"  # "real" is the ablation
@@ -123,6 +136,9 @@ def get_config(preset: str = "") -> ConfigDict:
     # Of every class, held to conflict where given scores come without predictions.
     c.pseudo_groups.top_share = 0.05
 
+
+def _classifier(c: ConfigDict) -> None:
+    """The classifiers, how they are chosen, searched and evaluated."""
     c.classifier = classifier_section()
     # Side of the prepared images, of which training crops a random part and evaluation the central
     # one; 0 is image_size.
@@ -152,89 +168,6 @@ def get_config(preset: str = "") -> ConfigDict:
     # Groups of evaluation and of the oracles: "conflicting" crosses the class with
     # aligned/conflicting, "bias" crosses it with every value of the bias attribute.
     c.evaluation.group_by = "conflicting"
-
-    c.group_dro = ConfigDict()  # ddb_i, ddb_i_error_set and group_dro
-    c.group_dro.step_size = 0.01
-    c.group_dro.adjustment = 0.0
-    c.group_dro.sampling = "group_balanced"  # or "uniform"
-
-    c.relative_difficulty = ConfigDict()  # ddb_ii
-    c.relative_difficulty.ema = 0.0
-    c.relative_difficulty.class_normalize = False
-    c.relative_difficulty.normalize_weights = False
-
-    c.gce = ConfigDict()
-    c.gce.q = 0.7  # 0 is cross-entropy, 1 is 1 - p
-    c.gce.scaled = False  # True is the form of LfF's code, with q times the gradient
-
-    c.lff = ConfigDict()
-    c.lff.gce_q = 0.7  # of the biased network
-    c.lff.gce_scaled = False
-    c.lff.ema = 0.7  # of the memories of per-example losses
-
-    c.jtt = ConfigDict()  # jtt and jtt+ddb
-    c.jtt.upweight = 50  # times that an error stands in an epoch; the published grid: 20, 50, 100
-
-    c.committee = ConfigDict()  # BiasEnsemble, lff+be and disent+be
-    c.committee.members = 5
-    c.committee.gce_q = 0.7
-    c.committee.gce_scaled = False
-    c.committee.confidence = 0.99  # a member agrees with a label that it gives more than this
-    c.committee.agreement = 3  # members that must agree for an image to count as aligned
-
-    c.disent = ConfigDict()  # disent, disent+ddb and disent+be
-    c.disent.gce_q = 0.7  # of the biased branch
-    c.disent.gce_scaled = False
-    c.disent.ema = 0.7  # of the memories of per-example losses
-    c.disent.swap_after = 1_000  # steps before biased codes are swapped; published 10,000 of 50,000
-    c.disent.lambda_dis = 1.0  # of the biased branch's loss; CMNIST 10, C-CIFAR-10 1 or 5, BFFHQ 2
-    c.disent.lambda_swap = 1.0  # of the loss on swapped codes; C-CIFAR-10 1 or 5, BFFHQ 0.1
-    c.disent.lambda_swap_biased = 1.0  # of the biased loss within it; as lambda_dis
-
-    c.selecmix = ConfigDict()
-    c.selecmix.temperature = 0.2  # of the auxiliary network's contrastive loss
-    c.selecmix.gce_q = 0.7
-    c.selecmix.gce_scaled = False
-    c.selecmix.auxiliary_lr_scale = 1.0  # published 2 on CMNIST, 1 on C-CIFAR-10
-
-    c.rebias = ConfigDict()
-    c.rebias.lambda_main = 1.0  # weight of the dependence that the classifier minimises
-    c.rebias.lambda_biased = 1.0  # and that the biased network maximises
-    # Of the kernels; 0 is the median distance in the batch. The published 1 is nothing on features
-    # that lie further apart, and the method then plain training.
-    c.rebias.bandwidth = 0.0
-    c.rebias.biased_lr_scale = 1.0
-
-    c.debian = ConfigDict()
-    c.debian.lambda_balance = 1.0  # weight against classes that fall into one group
-    c.debian.discoverer_lr_scale = 1.0
-
-    c.bias_contrastive = ConfigDict()  # softcon and bias_con
-    c.bias_contrastive.temperature = 0.07
-    c.bias_contrastive.ce_weight = 1.0  # beside the contrastive loss; 0.01 on Biased MNIST
-
-    c.eiil = ConfigDict()
-    c.eiil.num_steps = 10_000  # of Adam on the assignment of the training images
-    c.eiil.learning_rate = 0.001
-
-    c.afr = ConfigDict()  # afr and afr+ddb; the values are those for Waterbirds
-    c.afr.held_out_share = 0.2  # of the training images, on which the last layer is fitted
-    c.afr.gamma = 10.0  # sharpness of the weights exp(-gamma p)
-    c.afr.balance_classes = True
-    c.afr.regularization = 0.0  # of the squared distance from the first head; CelebA 0.001
-    c.afr.learning_rate = 0.01
-    c.afr.num_steps = 500
-    c.afr.max_gradient_norm = 1.0  # 0 is off
-
-    c.dfr = ConfigDict()  # dfr and dfr+ddb
-    c.dfr.c_grid = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)  # inverse penalties to choose from
-    c.dfr.refits = 20  # fits on group-balanced subsamples, whose coefficients are averaged
-    c.dfr.penalty = "l1"  # or "l2"
-    c.bias_balance = ConfigDict()  # bias_bal+ddb and bias_bal
-    c.bias_balance.smoothing = 1.0  # added to the count of every pair of class and bias
-    c.bias_balance.strength = 1.0  # factor of the shift of the logits; 0 is plain training
-    generated_images.add_sections(c)
-    return apply_preset(c, preset, {})
 
 
 def classifier_section() -> ConfigDict:
@@ -282,87 +215,3 @@ def from_imagenet(c: ConfigDict, network: str, weights: str) -> None:
     c.weights = weights
     c.image_size = 224
     c.normalization = "imagenet"
-
-
-def small_generator(c: ConfigDict) -> None:
-    """A diffusion model of small coloured digits, trained in minutes on two CPU cores."""
-    c.unet.channels = 16
-    c.unet.channel_mults = (1, 2, 2)
-    c.unet.num_res_blocks = 1
-    c.unet.attention_resolutions = (4,)
-    c.unet.dropout = 0.0
-    c.unet.downsample = "conv"
-    c.unet.upsample = "nearest"
-
-    c.diffusion.image_size = 16
-    # With eps prediction the same network learns the colours of its classes far more slowly.
-    c.diffusion.prediction = "v"
-    c.diffusion.min_snr_gamma = 5.0
-    c.diffusion.ema_decay = 0.995
-    c.diffusion.num_steps = 1_500
-    c.diffusion.learning_rate = 3e-3
-    c.diffusion.warmup_steps = 100
-    c.diffusion.checkpoint_every = 500
-    c.synthesis.num_steps = 10
-
-
-def small_classifier(c: ConfigDict) -> None:
-    """A classifier section for the same images: a ResNet-8."""
-    c.network = "resnet8"
-    c.width = 16
-    c.stem = "cifar"
-    c.max_shift = 2
-    c.flip = False
-    c.batch_size = 64
-    c.learning_rate = 3e-3
-    c.lr_schedule = "cosine"
-    c.checkpoint_every = 250
-
-
-def smoke(c: ConfigDict) -> None:
-    """Every stage in a few minutes on two cores, with the set's own images."""
-    c.name += "_smoke"
-    c.unet.channels = 16
-    c.unet.channel_mults = (1, 2, 2)
-    c.unet.num_res_blocks = 1
-    c.unet.attention_resolutions = (8,)
-    c.diffusion.image_size = 32
-    c.diffusion.num_steps = 100
-    c.diffusion.warmup_steps = 10
-    c.diffusion.log_every = 10
-    c.diffusion.checkpoint_every = 50
-    c.synthesis.images_per_class = 20
-    c.synthesis.num_steps = 5
-    c.synthesis.batch_size = 40
-    c.synthesis.shard_size = 40
-    c.measure_synthesis.probe_steps = 10
-    c.amplifier.image_size = 0
-    c.classifier.image_size = 64
-    c.classifier.source_size = 0
-    for section in (c.amplifier, c.classifier):
-        section.network = "resnet8"
-        section.width = 16
-        section.weights = ""
-        section.num_steps = 30
-        section.batch_size = 32
-        section.log_every = 10
-        section.checkpoint_every = 10
-    c.classifier.evaluate_every = 15
-    c.reference.num_steps = 10
-
-
-def apply_preset(
-    config: ConfigDict, preset: str, presets: dict[str, Callable[[ConfigDict], None]]
-) -> ConfigDict:
-    """Change `config` by the preset named after the colon in --config=file.py:preset.
-
-    Raises:
-        ValueError: There is no such preset; names the nearest.
-    """
-    if preset:
-        if preset not in presets:
-            near = difflib.get_close_matches(preset, presets, 1, 0.0)
-            hint = f"the nearest is {near[0]!r}" if near else "this config has none"
-            raise ValueError(f"there is no preset {preset!r}; {hint}")
-        presets[preset](config)
-    return config

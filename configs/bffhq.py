@@ -13,7 +13,7 @@ is needed; the cost is estimated and printed before it starts.
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -29,4 +29,4 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.max_shift = 4
     c.classifier.num_steps = 5_000
     c.classifier.evaluate_every = 250
-    return base.apply_preset(c, preset, {"smoke": base.smoke})
+    return presets.apply_preset(c, preset, {"smoke": presets.smoke})

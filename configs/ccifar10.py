@@ -15,7 +15,7 @@ needed; the cost is estimated and printed before it starts.
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -45,9 +45,9 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.image_size = 32
     c.classifier.num_steps = 20_000  # 114 passes
     c.classifier.evaluate_every = 500
-    return base.apply_preset(c, preset, {"smoke": _smoke})
+    return presets.apply_preset(c, preset, {"smoke": _smoke})
 
 
 def _smoke(c: ConfigDict) -> None:
-    base.smoke(c)
+    presets.smoke(c)
     c.classifier.image_size = 32

@@ -21,7 +21,7 @@ of 8 to 25 minutes). What lies between, steps and a choice on the test split: do
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -36,10 +36,10 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.pct = "0.5pct"  # of the published tree, data.name=cmnist_tree
     c.data.severity = 4  # 1 to 5; of LfF's sets: the larger, the less the colours vary
 
-    base.small_generator(c)
+    presets.small_generator(c)
     c.synthesis.images_per_class = 200
 
-    base.small_classifier(c.amplifier)
+    presets.small_classifier(c.amplifier)
     c.amplifier.num_steps = 500
     c.amplifier.label_smoothing = 0.05
 
@@ -63,8 +63,8 @@ def get_config(preset: str = "") -> ConfigDict:
     c.disent.lambda_dis = 10.0
     c.disent.lambda_swap_biased = 10.0
     c.disent.swap_after = 2_000
-    presets = {"published": _published, "augmented": _augmented, "smoke": _smoke}
-    return base.apply_preset(c, preset, presets)
+    named = {"published": _published, "augmented": _augmented, "smoke": _smoke}
+    return presets.apply_preset(c, preset, named)
 
 
 def _published(c: ConfigDict) -> None:

@@ -11,7 +11,7 @@ DDB-I 58.4 +- 2.7, DDB-II 57.5 +- 2.6, GroupDRO with true groups 56.2 +- 3.6.
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -26,14 +26,14 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.test_share = 0.25
     c.data.reference_share = 0.0  # of all digits, kept for a captioned set: digits_diffubias.py
 
-    base.small_generator(c)
+    presets.small_generator(c)
     c.diffusion.log_every = 50
     c.synthesis.images_per_class = 100
     c.synthesis.shard_size = 200
 
     c.classifier.image_size = 16
     for section in (c.amplifier, c.classifier):
-        base.small_classifier(section)
+        presets.small_classifier(section)
         section.num_steps = 500
         section.log_every = 50
     c.amplifier.compare = True
@@ -43,7 +43,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.reference.num_steps = 100
     c.classifier.plain_selection = "worst_pseudo_group"  # one rule for all without bias labels
 
-    return base.apply_preset(c, preset, {"smoke": _smoke})
+    return presets.apply_preset(c, preset, {"smoke": _smoke})
 
 
 def _smoke(c: ConfigDict) -> None:

@@ -13,7 +13,7 @@ LfF 2.7 +- 1.5, DiffuBias 40.4 +- 2.4, without its text filter 37.0 +- 1.6, reba
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base, digits
+from ddb_jax.configs import digits, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -40,7 +40,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.text_to_image.guidance_scale = 3.0
     c.text_to_image.dtype = "float32"
     c.text_to_image.batch_size = 200
-    return base.apply_preset(c, preset, {"smoke": _smoke})
+    return presets.apply_preset(c, preset, {"smoke": _smoke})
 
 
 def _smoke(c: ConfigDict) -> None:

@@ -18,7 +18,7 @@ estimate of the time is printed before it starts. On a small set of photographs
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -36,7 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.normalization = "imagenet"
     c.classifier.random_resized_crop = 0.25
     c.classifier.num_steps = 5_000
-    return base.apply_preset(c, preset, {"cpu": _cpu, "smoke": base.smoke})
+    return presets.apply_preset(c, preset, {"cpu": _cpu, "smoke": presets.smoke})
 
 
 def _cpu(c: ConfigDict) -> None:

@@ -13,7 +13,7 @@ ReBias does. One GPU is needed; the cost is estimated and printed before it star
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -37,4 +37,4 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.weight_decay = 1e-4
     c.classifier.num_steps = 50_000  # 117 passes over 54,600 images
     c.classifier.evaluate_every = 1_000
-    return base.apply_preset(c, preset, {"smoke": base.smoke})
+    return presets.apply_preset(c, preset, {"smoke": presets.smoke})

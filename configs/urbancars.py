@@ -17,7 +17,7 @@ before it starts.
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -35,4 +35,4 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.weight_decay = 1e-4
     c.classifier.num_steps = 18_750  # 300 passes
     c.classifier.evaluate_every = 500
-    return base.apply_preset(c, preset, {"smoke": base.smoke})
+    return presets.apply_preset(c, preset, {"smoke": presets.smoke})

@@ -14,7 +14,7 @@ takes the central 224 of 256. One GPU is needed; the cost is estimated and print
 
 from ml_collections import ConfigDict
 
-from ddb_jax.configs import base
+from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -32,4 +32,4 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.weight_decay = 1e-4
     c.classifier.num_steps = 11_250  # 300 passes
     c.classifier.evaluate_every = 250
-    return base.apply_preset(c, preset, {"smoke": base.smoke})
+    return presets.apply_preset(c, preset, {"smoke": presets.smoke})

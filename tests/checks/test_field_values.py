@@ -8,6 +8,7 @@ import pytest
 from ddb_jax.checks.config import check_config
 from ddb_jax.checks.field_values import FIELDS, Field
 from ddb_jax.configs import base, cmnist
+from ddb_jax.configs import presets as shared_presets
 from ddb_jax.run.records import flatten
 from ddb_jax.runtime.errors import UserError
 
@@ -20,15 +21,15 @@ def shipped():
     found = {}
     presets = {""}
     with pytest.MonkeyPatch.context() as patch:
-        apply_preset = base.apply_preset
+        apply_preset = shared_presets.apply_preset
 
         def spy(config, preset, known):
             presets.update(known)
             return apply_preset(config, preset, known)
 
-        patch.setattr(base, "apply_preset", spy)
+        patch.setattr(shared_presets, "apply_preset", spy)
         for path in sorted(FOLDER.glob("*.py")):
-            module = importlib.import_module(f"configs.{path.stem}")
+            module = importlib.import_module(f"ddb_jax.configs.{path.stem}")
             if not hasattr(module, "get_config"):
                 continue
             presets.clear()
