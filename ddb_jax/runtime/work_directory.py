@@ -7,7 +7,6 @@ and the fingerprints of the stages it reads from.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -30,6 +29,7 @@ from ddb_jax.runtime.files import (
     size_of,
     write_json,
 )
+from ddb_jax.runtime.lock import Lock, try_lock
 from ddb_jax.runtime.processes import barrier
 
 log = logging.getLogger("ddb_jax")
@@ -46,8 +46,8 @@ def fingerprint(content: Any) -> str:
 def locked(workdir: Path) -> Iterator[None]:
     """Make `workdir` and hold it for this process.
 
-    A local lock ends with the process. An object store has no locks: a mark is there while the run
-    lasts, and who finds one is warned.
+    A local lock ends with the process; where the file system has none, a warning says so. An object
+    store has no locks: a mark is there while the run lasts, and who finds one is warned.
 
     Raises:
         UserError: It cannot be written to, or another process holds it.
@@ -67,14 +67,12 @@ def _locked(workdir: Path) -> Iterator[None]:
             " give another one with --workdir."
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if try_lock(lock, unprotected="two runs in one work directory spoil it") is Lock.TAKEN:
             lock.seek(0)
             raise UserError(
                 f"the work directory {workdir} is in use by process {lock.read().strip() or '?'};"
                 " wait for it, or give another one with --workdir."
-            ) from None
+            )
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -1,6 +1,8 @@
-"""One file from a server: resumed, tried again, checked, and given its name when it is whole."""
+"""One file from a server: resumed, tried again, checked, and given its name when it is whole.
 
-import fcntl
+Not the package pooch, which begins a broken download from its first byte.
+"""
+
 import functools
 import hashlib
 import http.client
@@ -15,6 +17,7 @@ from typing import BinaryIO
 
 from ddb_jax.data.download.origins import RemoteFile
 from ddb_jax.runtime.files import write_atomically
+from ddb_jax.runtime.lock import Lock, try_lock
 from ddb_jax.runtime.progress import Progress
 
 log = logging.getLogger("ddb_jax")
@@ -110,10 +113,8 @@ def _receive(
 ) -> None:
     """Fill `part`, going on from what it holds, over as many connections as it takes."""
     with part.open("ab") as sink:
-        try:
-            fcntl.flock(sink, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is downloading {part}; wait for it.") from None
+        if try_lock(sink, unprotected="a second download of it spoils it") is Lock.TAKEN:
+            raise ValueError(f"another process is downloading {part}; wait for it.")
         failures = 0
         while True:
             before = sink.tell()

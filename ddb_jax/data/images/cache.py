@@ -5,7 +5,6 @@ of the others. A shard whose two files are there and agree is never made again.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import time
@@ -19,6 +18,7 @@ import numpy as np
 from ddb_jax.data.images.records import write_shard
 from ddb_jax.runtime.errors import Interrupted
 from ddb_jax.runtime.files import read_json, write_json
+from ddb_jax.runtime.lock import Lock, try_lock
 from ddb_jax.runtime.progress import Progress
 from ddb_jax.runtime.stop import StopFlag
 
@@ -192,7 +192,9 @@ def _held(folder: Path, stop: StopFlag | None) -> Iterator[None]:
         lock = (folder / ".lock").open("a")
     with lock:
         told = False
-        while not _lock(lock.fileno(), folder):
+        # Files that appear whole under their names keep a second process harmless.
+        second = "a second process decodes the same images again"
+        while (state := try_lock(lock, unprotected=second)) is Lock.TAKEN:
             if not told:
                 log.info("another process is decoding into %s: waiting for it", folder)
                 told = True
@@ -202,18 +204,7 @@ def _held(folder: Path, stop: StopFlag | None) -> Iterator[None]:
                     128 + stop.signal,
                 )
             time.sleep(LOCK_POLL_SECONDS)
+        if state is Lock.HELD:
+            for leftover in folder.glob(".shard-*.tmp"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
         yield
-
-
-def _lock(descriptor: int, folder: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Some network file systems have no locks. Two processes then do the same work; files that
-        # appear whole under their names keep that harmless.
-        return True
-    for leftover in folder.glob(".shard-*.tmp"):  # of a process that was killed
-        leftover.unlink(missing_ok=True)
-    return True
