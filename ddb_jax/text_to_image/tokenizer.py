@@ -129,7 +129,8 @@ def train_tokenizer(captions: Iterable[str], folder: Path, vocab_size: int = 494
         raise ValueError("a tokenizer is trained on captions, and there are none")
     words = Counter(word for caption in captions for word, _ in split(normalize(caption)))
 
-    # A merge that comes after others leaves the words that those have made whole as they are.
+    # Not the trainer of the library, which counts pairs: here a common word is always one token. A
+    # merge that comes after others leaves the words that those have made whole as they are.
     merges: dict[tuple[str, str], int] = {}
     for word in sorted(words, key=lambda word: (-words[word], word)):
         while len(merges) < vocab_size - least and len(parts := _merge(word, merges)) > 1:
@@ -191,6 +192,8 @@ def _read_vocabulary(
             return *_tokenizers().models.BPE.read_file(str(vocab), str(merges)), []
         except Exception as error:  # the library raises no narrower class
             raise ValueError(f"{vocab} or {merges} is damaged: {error}") from None
+    # Not Tokenizer.from_file: which tokens start, end and pad a text, and to what length, is in the
+    # other files of the folder, so all that follows would still be needed.
     if not whole.is_file():
         absent = [path.name for path in (vocab, merges) if not path.is_file()]
         raise ValueError(f"{folder} has no {' and no '.join(absent)}, and no tokenizer.json")
