@@ -33,11 +33,12 @@ setup(
         "tensorboardX>=2.6.4",
         "etils[epath]>=1.9",
         "fsspec>=2024.2",
+        "safetensors>=0.4",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "ruff>=0.8", "safetensors>=0.4", "tokenizers>=0.20"],
+        "test": ["pytest>=8.0", "ruff>=0.8", "tokenizers>=0.20"],
         # Stable Diffusion folders; without PyTorch.
-        "text_to_image": ["safetensors>=0.4", "tokenizers>=0.20"],
+        "text_to_image": ["tokenizers>=0.20"],
         "captions": ["torch>=2.2", "transformers>=4.56"],  # captioners from Hugging Face
         # The tests that compare networks with PyTorch's and with diffusers and transformers.
         "parity": ["torch>=2.2", "diffusers>=0.30", "transformers>=4.56"],

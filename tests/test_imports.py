@@ -37,7 +37,7 @@ DOORS = {
     "tensorflow": (),
     "torch": ("text_to_image/captioners.py", "benchmark/peer/"),
     "transformers": ("text_to_image/captioners.py",),
-    "safetensors": ("text_to_image/published_params.py",),
+    "safetensors": ("models/state_dict.py", "text_to_image/published_params.py"),
     "codecarbon": ("runtime/energy.py",),
     "tokenizers": ("text_to_image/tokenizer.py",),
 }

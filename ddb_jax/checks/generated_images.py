@@ -13,7 +13,7 @@ from ddb_jax.text_to_image.layout import read_layout
 
 CAPTIONS = ("retrieval", "csv", "hugging_face")
 # Libraries beyond requirements.txt, and the command that installs them.
-TEXT_LIBRARIES = ("safetensors", "tokenizers")
+TEXT_LIBRARIES = ("tokenizers",)
 INSTALL_TEXT = "pip install -e '.[text_to_image]'"
 CAPTION_LIBRARIES = ("torch", "transformers")
 INSTALL_CAPTIONS = "pip install -e '.[captions]'"

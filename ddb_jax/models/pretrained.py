@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ddb_jax.models.state_dict import RefusedPickle, read_npz, read_pth, read_safetensors
+from ddb_jax.models.restricted_pickle import RefusedPickle
+from ddb_jax.models.state_dict import read_npz, read_pth, read_safetensors
 
 
 class Pretrained(NamedTuple):

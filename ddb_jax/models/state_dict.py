@@ -1,13 +1,11 @@
 """Reads PyTorch state dicts as NumPy arrays without PyTorch, and without running what they hold.
 
-A `.pth` file is a pickle, which can call any function. The unpickler here admits only the calls of
-which a state dict is made, and puts NumPy functions in their place.
+A `.pth` file is a pickle. The unpickler here admits only the calls of which a state dict is made,
+and puts NumPy functions in their place.
 """
 
-import json
 import math
 import os
-import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +13,9 @@ from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+
+from ddb_jax.models.restricted_pickle import RestrictedUnpickler
 
 BFLOAT16 = np.dtype(jnp.bfloat16)
 
@@ -31,26 +32,10 @@ STORAGES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
-SAFETENSORS_DTYPES = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": BFLOAT16,
-    "I64": np.dtype("<i8"),
-    "I32": np.dtype("<i4"),
-    "I16": np.dtype("<i2"),
-    "I8": np.dtype("i1"),
-    "U8": np.dtype("u1"),
-    "BOOL": np.dtype("?"),
-}
 
 # What torch.save wrote before PyTorch 1.6 begins with these two pickled numbers.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-
-
-class RefusedPickle(Exception):
-    """The pickle asks for something that a state dict does not need."""
 
 
 class _Parameter:
@@ -66,32 +51,21 @@ class _Parameter:
             self.data = state[0]
 
 
-class StateDictUnpickler(pickle.Unpickler):
+class StateDictUnpickler(RestrictedUnpickler):
     """Unpickles a state dict; `storage(key, dtype, count)` gives the elements of a storage."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[str, np.dtype, int], np.ndarray]) -> None:
-        super().__init__(file, encoding="utf-8")
-        self.storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a global of the pickle.
-
-        Raises:
-            RefusedPickle: If a state dict has no need of it.
-        """
-        # Bound methods, because a pickle can set attributes on what it is given.
-        admitted = {
+        torch_modules = ("torch", "torch.storage")
+        stand_ins = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor"): self.rebuild_tensor,
             ("torch._utils", "_rebuild_tensor_v2"): self.rebuild_tensor,
             ("torch._utils", "_rebuild_parameter"): self.rebuild_parameter,
             ("torch.nn.parameter", "Parameter"): _Parameter,
+            **{(m, name): dtype for m in torch_modules for name, dtype in STORAGES.items()},
         }
-        if (module, name) in admitted:
-            return admitted[module, name]
-        if module in ("torch", "torch.storage") and name in STORAGES:
-            return STORAGES[name]
-        raise RefusedPickle(f"{module}.{name}")
+        super().__init__(file, stand_ins, encoding="utf-8")
+        self.storage = storage
 
     def persistent_load(self, pid: tuple) -> np.ndarray:
         """The storage ("storage", dtype, key, device, count[, view]), as a flat array."""
@@ -187,26 +161,10 @@ def _read(file: BinaryIO, count: int) -> bytes:
 
 
 def read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
-    """The format of https://github.com/huggingface/safetensors: length, JSON header, raw data."""
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(_read(file, 8), "little")
-    if length > size - 8:
-        raise EOFError("it ends within its header")
-    header = json.loads(_read(file, length))
-    header.pop("__metadata__", None)
-    data = file.read()
-    tensors = {}
-    for name, entry in header.items():
-        if entry["dtype"] not in SAFETENSORS_DTYPES:
-            raise ValueError(f"{name} has the unknown dtype {entry['dtype']}")
-        dtype, shape = SAFETENSORS_DTYPES[entry["dtype"]], tuple(entry["shape"])
-        begin, end = entry["data_offsets"]
-        if not 0 <= begin <= end <= len(data):
-            raise EOFError(f"it ends before {name} does")
-        if math.prod(shape) * dtype.itemsize != end - begin:
-            raise ValueError(f"the shape and the bytes of {name} differ")
-        tensors[name] = np.ndarray(shape, dtype, data, begin)
-    return tensors
+    """The format of https://github.com/huggingface/safetensors."""
+    # The library reads bfloat16 from a path, but not from bytes.
+    with safetensors.safe_open(file.name, framework="np") as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}
 
 
 def read_npz(file: BinaryIO) -> dict[str, np.ndarray]:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ml_dtypes  # noqa: F401  lets NumPy name bfloat16, which safetensors asks for
 import numpy as np
+import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ddb_jax.models.pretrained import listed
@@ -111,7 +111,7 @@ def save_params(path: Path, params: Mapping[str, Any]) -> None:
 
     def write(local: Path) -> None:
         # PyTorch's libraries refuse a file that does not say whose order of axes it has.
-        _safetensors().numpy.save_file(tensors, local, metadata={"format": "pt"})
+        safetensors.numpy.save_file(tensors, local, metadata={"format": "pt"})
 
     make_folder(path.parent)
     write_through(path, write)
@@ -119,20 +119,8 @@ def save_params(path: Path, params: Mapping[str, Any]) -> None:
 
 def _open(path: Path, stack: ExitStack) -> Any:
     """An open safetensors file, closed with `stack`."""
-    library = _safetensors()
     try:
-        return stack.enter_context(library.safe_open(path, framework="np"))
-    except (OSError, library.SafetensorError) as error:
+        return stack.enter_context(safetensors.safe_open(path, framework="np"))
+    except (OSError, safetensors.SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path} cannot be read as safetensors: {reason}") from None
-
-
-def _safetensors() -> ModuleType:
-    """The library, which only those who use published weights need."""
-    try:
-        import safetensors.numpy
-    except ModuleNotFoundError:
-        raise ValueError(
-            "published weights need the safetensors library: pip install -e '.[text_to_image]'"
-        ) from None
-    return safetensors

@@ -218,7 +218,6 @@ def test_shards(bucket):
 
 def test_text_to_image_folders(bucket, tmp_path):
     pytest.importorskip("tokenizers")
-    pytest.importorskip("safetensors")
     size = tokenizer.train_tokenizer(["a red digit"], bucket / "run/tokenizer")
     assert size == tokenizer.train_tokenizer(["a red digit"], tmp_path / "tokenizer")
     params = {"conv": {"kernel": np.arange(36, dtype=np.float32).reshape(3, 3, 2, 2)}}

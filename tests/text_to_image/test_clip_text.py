@@ -166,7 +166,6 @@ def test_names_of_the_transformers_library_since_5_get_their_prefix():
 @pytest.fixture(scope="module")
 def transformers():
     pytest.importorskip("torch", reason="compares with the transformers library")
-    pytest.importorskip("safetensors")
     return pytest.importorskip("transformers", exc_type=ImportError)
 
 

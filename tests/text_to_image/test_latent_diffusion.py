@@ -19,7 +19,6 @@ from ddb_jax.text_to_image.latent_sampling import make_sample, sample_side, samp
 from ddb_jax.training.mesh import make_mesh
 
 pytest.importorskip("tokenizers")
-pytest.importorskip("safetensors")
 
 KEY = jax.random.key(3)
 

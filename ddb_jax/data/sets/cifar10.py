@@ -7,12 +7,13 @@ are given, every other name is refused, and no function that a file names is cal
 
 import io
 import math
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ddb_jax.models.restricted_pickle import RefusedPickle, RestrictedUnpickler
 
 CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -134,10 +135,6 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(images), np.array(labels, np.int32)
 
 
-class _Refused(Exception):
-    """A pickle asks for this name."""
-
-
 def _read_pickle(path: Path) -> dict[Any, Any]:
     """The dictionary in a pickle of Python or NumPy; arrays are objects with `content`."""
 
@@ -167,16 +164,10 @@ def _read_pickle(path: Path) -> dict[Any, Any]:
         ("_codecs", "encode"): encode,
     }
 
-    class Reader(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) not in stand_ins:
-                raise _Refused(f"{module}.{name}")
-            return stand_ins[module, name]
-
     file = io.BytesIO(path.read_bytes())
     try:
-        content = Reader(file, encoding="bytes").load()
-    except _Refused as error:
+        content = RestrictedUnpickler(file, stand_ins, encoding="bytes").load()
+    except RefusedPickle as error:
         raise ValueError(
             f"{path} is refused: as a pickle it asks for {error}, which CIFAR-10 does not need."
         ) from None

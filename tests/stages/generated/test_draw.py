@@ -21,7 +21,6 @@ from ddb_jax.stages.generated import draw
 from ddb_jax.training.mesh import make_mesh
 
 pytest.importorskip("tokenizers")
-pytest.importorskip("safetensors")
 
 # Class 0 has two captions, class 1 one, class 2 none.
 ROWS = ((0, 4, CAPTIONS[0]), (1, 9, CAPTIONS[1]), (0, -1, CAPTIONS[2]))

@@ -11,6 +11,7 @@ import pytest
 from diffusers_reference import import_diffusers, relative_error, to_torch
 from PIL import Image
 from runs import StopAfter
+from safetensors.numpy import load_file
 
 from ddb_jax.configs import digits
 from ddb_jax.diffusion.noise_schedule import linear_schedule
@@ -77,8 +78,7 @@ def run(stage, config, folder, inputs=None, stop=None):
 
 
 def tensors(path):
-    safetensors = pytest.importorskip("safetensors.numpy")
-    return safetensors.load_file(path)
+    return load_file(path)
 
 
 def assert_same_weights(a, b):
@@ -91,7 +91,6 @@ def assert_same_weights(a, b):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The config, the folder that both stages have run in, and what they returned."""
-    pytest.importorskip("safetensors")
     pytest.importorskip("tokenizers")
     folder = tmp_path_factory.mktemp("trained")
     config = tiny_config(folder)
