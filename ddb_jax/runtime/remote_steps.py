@@ -2,9 +2,9 @@
 
 Process 0 does so for all: every array passes whole through the memory of its host.
 
-orbax has a way of its own to gs://, which is not used: its folders go through epath, but its arrays
-through TensorStore, which has a client and a login of its own. The run would then use two logins, no
-stand-in for a bucket would see the arrays, and az:// would be left out.
+orbax has a way of its own to gs://, which is not used: its folders go through epath, but its
+arrays through TensorStore, which has a client and a login of its own. A run would need two logins,
+and no stand-in for a bucket would see the arrays.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Checkpoints of the train state and finished weights; the project's one door to orbax.
 
-orbax writes local folders, all processes together. For object stores `remote_steps`, which says why,
-has it write temporary local folders and copies these.
+orbax writes local folders, all processes together. For object stores `remote_steps` has it write
+temporary local folders and copies these, and says why.
 """
 
 import logging
