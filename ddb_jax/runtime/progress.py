@@ -22,7 +22,9 @@ def duration(seconds: float) -> str:
 class Progress:
     """Prints `title step/total  rate  time left  metrics` on one line that renews itself.
 
-    Into a file or a pipe a line is printed at most every 30 seconds. Only process 0 prints.
+    Into a file or a pipe a line is printed at most every 30 seconds. Only process 0 prints. The
+    rate is known from the second call that shows a step of this run: the first one's time holds
+    the compilation.
 
     Args:
         title: The stage.
@@ -48,13 +50,13 @@ class Progress:
             return
         self._last_print = now
         done, since = step - self._rate_from[0], now - self._rate_from[1]
-        rate = done / since if done and since > 0 else 0.0
-        left = duration((self._total - step) / rate) if rate else "?"
+        speed = "rate not known yet"
+        if done > 0 and since > 0:
+            rate = done / since
+            shown = f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+            speed = f"{shown} {self._unit}/s  {duration((self._total - step) / rate)} left"
         figures = "  ".join(f"{name} {value:.4g}" for name, value in (metrics or {}).items())
-        line = (
-            f"{self._title}  {step}/{self._total}"
-            f"  {rate:.1f} {self._unit}/s  {left} left  {figures}"
-        )
+        line = f"{self._title}  {step}/{self._total}  {speed}  {figures}".rstrip()
         print(f"\r\033[K{line}" if self._on_terminal else line, end="", flush=True)
         if not self._on_terminal:
             print(flush=True)
