@@ -3,6 +3,15 @@
 `get_config()` holds the settings of the paper's experiments as far as they are known
 (Diffusing DeBias, arXiv 2502.09564, and its released diffusion code); where that code is odd, the
 default is what is right and the comment names the value that does what the code does.
+
+A config file of your own may lie anywhere. It starts from these settings, or from a data set's:
+
+    from ddb_jax.configs import base
+
+    def get_config(preset=""):
+        c = base.get_config()
+        c.name, c.data.name, c.data.root = "mine", "folder", "/data/mine"
+        return c
 """
 
 from ml_collections import ConfigDict
