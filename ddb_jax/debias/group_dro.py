@@ -68,20 +68,44 @@ def make(settings: GroupDROSettings, training_set: TrainingSet) -> Method:
     def loss(
         per_example_loss: jax.Array, method_state: State, batch: Batch
     ) -> tuple[jax.Array, State, dict[str, jax.Array]]:
-        # A masked sum, not segment_sum: float scatter-add is not reproducible on GPU.
-        member = batch["group"][:, None] == jnp.arange(num_groups)
-        count = jnp.sum(member, axis=0)
-        total = jnp.sum(jnp.where(member, per_example_loss[:, None], 0.0), axis=0)
-        group_loss = total / jnp.maximum(count, 1)
-        present = count > 0
-
-        adjusted = jax.lax.stop_gradient(group_loss + jnp.where(present, adjustment, 0.0))
-        log_q = jax.nn.log_softmax(method_state["log_q"] + step_size * adjusted)
-        q = jnp.exp(log_q)
+        total, log_q, group_loss = group_dro_loss(
+            per_example_loss, batch["group"], method_state["log_q"], step_size, adjustment
+        )
         metrics = {
             "worst_group_loss": jnp.max(jax.lax.stop_gradient(group_loss)),
-            "largest_group_weight": jnp.max(q),
+            "largest_group_weight": jnp.max(jnp.exp(log_q)),
         }
-        return jnp.sum(q * group_loss), {"log_q": log_q}, metrics
+        return total, {"log_q": log_q}, metrics
 
     return Method(columns=("group",), sampling=settings.sampling, init_state=init_state, loss=loss)
+
+
+def group_dro_loss(
+    per_example_loss: jax.Array,
+    group: jax.Array,
+    log_q: jax.Array,
+    step_size: float,
+    adjustment: jax.Array | float = 0.0,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """GroupDRO's loss of one batch, with the group weights updated before they are used.
+
+    Args:
+        per_example_loss: float32 [B].
+        group: int32 [B], in 0..G-1.
+        log_q: float32 [G], logarithms of the group weights; -log G each at step 0.
+        step_size: Of the weights, 0.01 in the released Waterbirds command.
+        adjustment: Added to the loss of every group in the batch when the weights move, [G] or one
+            number: C / sqrt(n_g) in the paper.
+
+    Returns:
+        The scalar loss sum q_g L_g, the new log_q, and the mean losses L_g float32 [G], 0 for a
+        group that is not in the batch. Only the loss and L_g carry a gradient.
+    """
+    # A masked sum, not segment_sum: float scatter-add is not reproducible on GPU.
+    member = group[:, None] == jnp.arange(len(log_q))
+    count = jnp.sum(member, axis=0)
+    total = jnp.sum(jnp.where(member, per_example_loss[:, None], 0.0), axis=0)
+    group_loss = total / jnp.maximum(count, 1)
+    adjusted = jax.lax.stop_gradient(group_loss + jnp.where(count > 0, adjustment, 0.0))
+    log_q = jax.nn.log_softmax(log_q + step_size * adjusted)
+    return jnp.sum(jnp.exp(log_q) * group_loss), log_q, group_loss
