@@ -24,10 +24,10 @@ def get_config(preset: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "base"  # names the default work directory, runs/<name>
     c.seeds = (0,)  # one run of every method for each seed
-    # One diffusion model and one amplifier, of the first seed, for all seeds; False makes them
-    # anew for each seed, which is the stricter repetition.
+    # All seeds share the diffusion model and the amplifier of the first one. False trains both again
+    # for each seed, which is the stricter repetition.
     c.share_upstream = True
-    c.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")
+    c.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")  # see docs/methods.md
     c.num_devices = 0  # 0 uses all that are visible
     # Devices that share one copy of a train state, each holding its part of the longer arrays.
     c.fsdp = 1
@@ -152,7 +152,8 @@ def _classifier(c: ConfigDict) -> None:
     # Side of the prepared images, of which training crops a random part and evaluation the central
     # one; 0 is image_size.
     c.classifier.source_size = 0
-    # Chooses the step whose weights are kept, see ddb_jax/evaluation/selection.py.
+    # Chooses the step whose weights are kept: "last", "average", "worst_class", "class_difference",
+    # "worst_pseudo_group", or a rule with bias labels; see ddb_jax/evaluation/selection.py.
     c.classifier.selection = "worst_pseudo_group"
     c.classifier.plain_selection = "average"  # for methods without the amplifier: erm, lff, ...
     c.classifier.oracle_selection = "worst_true_group"  # for methods that use bias labels
@@ -182,13 +183,16 @@ def _classifier(c: ConfigDict) -> None:
 def classifier_section() -> ConfigDict:
     """A classifier and how it is trained."""
     c = ConfigDict()
-    c.network = "resnet18"  # see ddb_jax/models/classifiers.py
+    # "resnet18", "resnet34", "resnet50", "densenet121", "mlp", "resnet8" or "resnet20".
+    c.network = "resnet18"
     c.width = 64  # channels of the first stage; hidden units of the mlp
     c.stem = "imagenet"  # or "cifar"
     c.norm = "batch"  # or "group"
     c.dtype = "float32"
     c.remat = False  # as unet.remat; the mlp has none
-    c.weights = ""  # .pth, .safetensors or .npz file with torchvision's names; "" is from scratch
+    # .pth, .safetensors or .npz file with torchvision's names, read without PyTorch; fetched by
+    # `python -m ddb_jax.data.download resnet18`. "" trains from scratch.
+    c.weights = ""
     # "head" trains the last layer alone, the rest runs as in evaluation. "head_batch_stats" keeps
     # BatchNorm on the batch's statistics, as LfF's code does on CelebA.
     c.trainable = "all"

@@ -20,7 +20,8 @@ def add_sections(c: ConfigDict) -> None:
 
     c.captions = ConfigDict()
     # "retrieval": those of the nearest images of config.captioned; "csv": a file of label and
-    # generated_text, or of path and caption; "hugging_face": an image-to-text model, in PyTorch.
+    # generated_text (as published with DiffuBias), or of path and caption; "hugging_face": an
+    # image-to-text model in PyTorch, needs pip install -e '.[captions]'.
     c.captions.source = "retrieval"
     c.captions.per_image = 3
     c.captions.csv = ""
@@ -58,7 +59,8 @@ def add_sections(c: ConfigDict) -> None:
     c.text_to_image.batch_size = 16
     c.text_to_image.shard_size = 256
 
-    # Training of the text-to-image model on config.captioned.
+    # Training of the text-to-image model on config.captioned. The result is a folder in the diffusers
+    # layout, which diffusers can load.
     c.train_text_to_image = ConfigDict()
     # A model to start from, whose networks, tokenizer and noise schedule are then taken; its text
     # encoder and autoencoder stay as they are. "" starts from scratch, with the sizes below.
