@@ -24,8 +24,8 @@ def get_config(preset: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "base"  # names the default work directory, runs/<name>
     c.seeds = (0,)  # one run of every method for each seed
-    # All seeds share the diffusion model and the amplifier of the first one. False trains both again
-    # for each seed, which is the stricter repetition.
+    # All seeds share the diffusion model and amplifier of the first. False trains both again for
+    # each seed, which is the stricter repetition.
     c.share_upstream = True
     c.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")  # see docs/methods.md
     c.num_devices = 0  # 0 uses all that are visible

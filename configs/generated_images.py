@@ -59,7 +59,7 @@ def add_sections(c: ConfigDict) -> None:
     c.text_to_image.batch_size = 16
     c.text_to_image.shard_size = 256
 
-    # Training of the text-to-image model on config.captioned. The result is a folder in the diffusers
+    # Training of the text-to-image model on config.captioned. The result is a folder in diffusers'
     # layout, which diffusers can load.
     c.train_text_to_image = ConfigDict()
     # A model to start from, whose networks, tokenizer and noise schedule are then taken; its text
