@@ -1,13 +1,26 @@
-"""Test set-up: eight emulated CPU devices, cheap compilation, a run that many tests read."""
+"""Test set-up: eight emulated CPU devices, cheap compilation, a run that many tests read.
 
+The tests run in several processes side by side. They share what they compile, and the one run.
+"""
+
+import contextlib
+import fcntl
+import gc
 import logging
 import os
+import time
 from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 from runs import make_tiny_config, run
+
+# The files that take longest start first, so that no process is left alone with one at the end.
+LONGEST_FIRST = ()
+CACHE_DAYS = 7  # compiled programs older than this are deleted
+MEMORY_BYTES = 1.2e9  # of a process, above which it forgets what it has compiled
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -20,20 +33,58 @@ if jax.__version_info__[:2] == (0, 10):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """The order in which files are handed to the processes; within a file it stays."""
+    rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: rank.get(str(item.path.relative_to(tests)), len(rank)))
+
+
+def common_folder(tmp_path_factory) -> Path:
+    """The folder for temporary files that all processes of this test run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Runs that a test repeats compile once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+def compiled_programs(request, tmp_path_factory):
+    """Every program is compiled once, by one process: `pytest --cache-clear` forgets them all."""
+    kept = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
+    folder = kept.mkdir("programs") if kept else common_folder(tmp_path_factory) / "programs"
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if path.stat().st_mtime < time.time() - CACHE_DAYS * 86400:
+                path.unlink()
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    with pytest.MonkeyPatch.context() as patch:
+        # Neither main() nor a process that a test starts writes to the user's own.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
-def fresh_log():
-    """A test that calls main() leaves no handler on a stream that is closed after it."""
+def same_settings(compiled_programs):
+    """A test that calls main() leaves no handler on a stream that is closed after it, no cache."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
     yield
+    for name, value in before.items():
+        jax.config.update(name, value)
     log = logging.getLogger("ddb_jax")
     log.handlers, log.propagate = [], True
     log.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """What is compiled stays in memory, and is little use to the next file of tests."""
+    yield
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    if pages * os.sysconf("SC_PAGE_SIZE") > MEMORY_BYTES:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
@@ -45,6 +96,11 @@ def tiny_config() -> ConfigDict:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
     """The work directory of a whole run of tiny_config; to be read, not written to."""
-    workdir = tmp_path_factory.mktemp("finished")
-    run(make_tiny_config(), workdir)
+    root = common_folder(tmp_path_factory)
+    workdir, done = root / "finished", root / "finished.done"
+    with (root / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait for the process that makes it
+        if not done.exists():
+            run(make_tiny_config(), workdir)
+            done.touch()
     return workdir

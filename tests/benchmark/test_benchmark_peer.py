@@ -46,6 +46,7 @@ def task_of(program, bench):
     return peer_tasks.classifier_train(bench, {"lff_train": "lff"}.get(program, "erm"), batch)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("program", "fields"),
     [
@@ -78,6 +79,7 @@ def test_twins_do_the_same_work(program, fields):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.parity
 def test_another_network_is_noticed():
     pytest.importorskip("torch", reason="compares with PyTorch where it is installed")
     peer = Peer(["eager"])

@@ -282,6 +282,7 @@ def test_self_attention_needs_heads_that_divide_the_channels():
         SelfAttention(3).init(jax.random.key(0), jnp.zeros((1, 2, 2, 8)))
 
 
+@pytest.mark.parity
 def test_equal_to_pytorch():
     torch = pytest.importorskip("torch", reason="compares with PyTorch where it is installed")
     functional = torch.nn.functional

@@ -167,6 +167,7 @@ def relative_error(a, b):
     return np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max()
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_parity_with_pytorch(name, tmp_path):
     """Logits, features and running statistics within 1e-5 of PyTorch's, on random weights."""

@@ -231,6 +231,7 @@ def test_other_content_is_named(name, data, message, tmp_path):
         read_state_dict(write(tmp_path / name, data))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("wrapper", [None, "state_dict"])
 def test_reads_what_this_pytorch_writes(legacy, wrapper, tmp_path):

@@ -58,6 +58,7 @@ def test_full_size():
     assert autoencoder.from_config(PUBLISHED).scaling_factor == 0.18215
 
 
+@pytest.mark.parity
 def test_names_and_shapes_are_the_published_ones():
     diffusers = import_diffusers()
     import torch
@@ -67,6 +68,7 @@ def test_names_and_shapes_are_the_published_ones():
     assert published_names(abstract_params(PUBLISHED)) == published_shapes(reference)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("layers", [1, 2])
 def test_output_is_that_of_diffusers(layers, tmp_path):
     diffusers = import_diffusers()

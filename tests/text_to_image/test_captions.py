@@ -174,6 +174,7 @@ def random_images(count):
     return np.random.default_rng(5).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
 
 
+@pytest.mark.parity
 def test_blip_with_one_beam_is_the_likeliest_word_after_word(blip, torch_and_transformers):
     torch, _ = torch_and_transformers
     folder, model = blip
@@ -199,6 +200,7 @@ def test_blip_with_one_beam_is_the_likeliest_word_after_word(blip, torch_and_tra
     assert caption(images, 1) == expected
 
 
+@pytest.mark.parity
 def test_blip_gives_the_captions_asked_for_and_draws_by_its_seed(blip, torch_and_transformers):
     torch, _ = torch_and_transformers
     images = random_images(3)
@@ -216,6 +218,7 @@ def test_blip_gives_the_captions_asked_for_and_draws_by_its_seed(blip, torch_and
     assert all(caption.startswith("a seven ") for (caption,) in prompted)
 
 
+@pytest.mark.parity
 def test_llava_is_asked_a_question_and_only_the_answer_is_kept(tmp_path, torch_and_transformers):
     torch, tf = torch_and_transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -261,6 +264,7 @@ def test_llava_is_asked_a_question_and_only_the_answer_is_kept(tmp_path, torch_a
     assert len(lengths) == 4 and 0 < max(lengths) <= 4
 
 
+@pytest.mark.parity
 def test_models_that_cannot_be_used_are_named(tmp_path, blip, torch_and_transformers):
     with pytest.raises(ValueError, match=r"no folder .*/none of a captioner"):
         hugging_face_captioner(str(tmp_path / "none"))

@@ -176,6 +176,7 @@ def torch_encoder(transformers, config):
     )
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("shape", ["1.x", "2.x"])
 def test_parity_with_transformers(transformers, shape, tmp_path):
     import torch
@@ -205,6 +206,7 @@ def test_parity_with_transformers(transformers, shape, tmp_path):
         np.testing.assert_array_equal(reread[name], tensor)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("config", [SD_1_5, SD_2_1], ids=["1.5", "2.1"])
 def test_published_names_and_shapes(transformers, config):
     import torch

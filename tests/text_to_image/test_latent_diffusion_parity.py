@@ -125,6 +125,7 @@ def our_images(folder, sampler):
     return np.asarray(draw(model.params, contexts)), np.stack(first)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("sampler", "prediction_type"),
     [("ddim", "epsilon"), ("ddim", "v_prediction"), ("dpmpp_2m", "v_prediction")],

@@ -185,6 +185,7 @@ def test_damaged_json(tmp_path, content):
         read_layout(write(tmp_path, **{"unet/config.json": content}))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("variant", [None, "fp16"])
 def test_a_folder_that_diffusers_writes(tmp_path, variant):
     """In shards, and as fp16; nothing of it is downloaded."""

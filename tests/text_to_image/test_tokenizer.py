@@ -243,6 +243,7 @@ def clip_tokenizer():
     return load
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", FOLDERS)
 def test_parity_with_transformers(clip_tokenizer, tmp_path, name):
     folder = write_folder(tmp_path / "published", **FOLDERS[name])
@@ -258,6 +259,7 @@ def test_parity_with_transformers(clip_tokenizer, tmp_path, name):
     np.testing.assert_array_equal(load_tokenizer(tmp_path / "saved")(texts), expected)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("vocab_size", [530, 49408])
 def test_transformers_reads_what_training_writes(clip_tokenizer, tmp_path, vocab_size):
     train_tokenizer(CAPTIONS, tmp_path, vocab_size)

@@ -96,6 +96,7 @@ def test_full_size(config, count):
     assert heads == ((8, 8, 8, 8) if config is SD15 else (5, 10, 20, 20))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("config", [SD15, SD21])
 def test_names_and_shapes_are_the_published_ones(config):
     diffusers = import_diffusers()
@@ -106,6 +107,7 @@ def test_names_and_shapes_are_the_published_ones(config):
     assert published_names(abstract_params(config)) == published_shapes(reference)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("config", "height", "width"), [(TINY_SD1, 8, 6), (TINY_SD2, 8, 12)], ids=["sd1", "sd2"]
 )

@@ -305,6 +305,7 @@ def test_a_vocabulary_without_room(trained, tmp_path):
         run(train_text_to_image, config, tmp_path, trained.inputs)
 
 
+@pytest.mark.parity
 def test_diffusers_loads_it_and_computes_the_same(trained):
     diffusers = import_diffusers()
     import torch
