@@ -1,7 +1,8 @@
 """The public face of the package, and the example of a training loop that uses it."""
 
 import csv
-import runpy
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_group_dro_loss_by_hand():
     assert float(loss) == pytest.approx(q[0] * 1.0 + q[2] * 4.0)
 
 
-def test_own_loop_gains_by_the_scores(tmp_path, capsys):
+def test_own_loop_gains_by_the_scores(tmp_path):
     """Scores as a good amplifier gives them: its loss is large where the colour misleads it."""
     dataset = load_coloured_digits()
     path = tmp_path / "scores.csv"
@@ -57,6 +58,9 @@ def test_own_loop_gains_by_the_scores(tmp_path, capsys):
             writer.writerows(zip(source.paths, [split] * len(source), losses, strict=True))
     script = ROOT / "docs" / "own_loop.py"
     assert len(script.read_text().splitlines()) < 80
-    accuracies = runpy.run_path(str(script))["main"](str(path), num_steps=150)
-    assert accuracies["DDB, Recipe II"] > accuracies["plain training"] + 0.1
-    assert capsys.readouterr().out.count("of the conflicting test images") == 2
+    # In a process of its own: here convolutions are compiled without optimisation.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(script), str(path)]
+    out = subprocess.run(command, capture_output=True, text=True, env=environment)
+    plain, recipe_ii = (float(x) for x in re.findall(r": ([\d.]+)% of the conf", out.stdout))
+    assert recipe_ii > plain + 10, out
