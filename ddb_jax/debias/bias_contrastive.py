@@ -107,7 +107,7 @@ def _make(
         views = jnp.stack([batch["x"], batch["second_x"]], axis=1)
         labels = jnp.repeat(batch["label"], 2)
         logits, projections = network("main", views.reshape(-1, *views.shape[2:]), method="project")
-        weight = same(batch["label"]) * unlike(batch[column])
+        weight = jnp.float32(same(batch["label"])) * jnp.float32(unlike(batch[column]))
         weight = jnp.repeat(jnp.repeat(weight, 2, axis=0), 2, axis=1)
         log_probs = log_probabilities(projections, settings.temperature)
         contrastive = jnp.mean(mean_over_positives(-log_probs, weight))

@@ -105,7 +105,7 @@ def group_dro_loss(
     member = group[:, None] == jnp.arange(len(log_q))
     count = jnp.sum(member, axis=0)
     total = jnp.sum(jnp.where(member, per_example_loss[:, None], 0.0), axis=0)
-    group_loss = total / jnp.maximum(count, 1)
+    group_loss = total / jnp.maximum(count, 1).astype(total.dtype)
     adjusted = jax.lax.stop_gradient(group_loss + jnp.where(count > 0, adjustment, 0.0))
     log_q = jax.nn.log_softmax(log_q + step_size * adjusted)
     return jnp.sum(jnp.exp(log_q) * group_loss), log_q, group_loss

@@ -105,7 +105,10 @@ def total_loss(method):
 
 @pytest.mark.parametrize("name", IN_TRAINING)
 def test_a_method_in_training(name):
-    """Two jitted steps: a finite loss and gradients, some of them not zero, in every network."""
+    """Two jitted steps: a finite loss and gradients, some of them not zero, in every network.
+
+    No number changes its type unasked, as in equinox' own tests.
+    """
     method = make(name)
     assert method.sampling in SAMPLINGS and set(method.columns) <= set(COLUMNS)
     loss, params = total_loss(method)
@@ -114,7 +117,8 @@ def test_a_method_in_training(name):
     batch, first = batch_of(method), method.init_state()
     state = first
     for i in range(2):
-        (value, (state, metrics)), gradients = step(params, state, batch, jax.random.key(i))
+        with jax.numpy_dtype_promotion("strict"):
+            (value, (state, metrics)), gradients = step(params, state, batch, jax.random.key(i))
         assert value.shape == () and np.isfinite(value)
         for network, of_network in gradients.items():
             leaves = jax.tree.leaves(of_network)
