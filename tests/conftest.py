@@ -18,7 +18,23 @@ from ml_collections import ConfigDict
 from runs import make_tiny_config, run
 
 # The files that take longest start first, so that no process is left alone with one at the end.
-LONGEST_FIRST = ()
+# The first makes the run that others read, while another process is busy with the second.
+LONGEST_FIRST = (
+    "run/test_pipeline.py",
+    "debias/test_methods.py",
+    "benchmark/test_benchmark.py",
+    "runtime/test_processes.py",
+    "runs/test_generated_run.py",
+    "training/test_sharding.py",
+    "training/test_resume.py",
+    "training/test_compilation.py",
+    "stages/generated/test_train_text_to_image.py",
+    "runs/test_folder_run.py",
+    "runtime/test_remote_workdir.py",
+    "diffusion/test_samplers.py",
+    "text_to_image/test_unet_condition.py",
+    "checks/test_bad_input.py",
+)
 CACHE_DAYS = 7  # compiled programs older than this are deleted
 MEMORY_BYTES = 1.2e9  # of a process, above which it forgets what it has compiled
 
@@ -48,7 +64,10 @@ def common_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(request, tmp_path_factory):
-    """Every program is compiled once, by one process: `pytest --cache-clear` forgets them all."""
+    """A program compiled by one process is read by the others and by later runs.
+
+    `pytest --cache-clear` empties the folder.
+    """
     kept = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
     folder = kept.mkdir("programs") if kept else common_folder(tmp_path_factory) / "programs"
     for path in folder.glob("*"):
