@@ -8,6 +8,13 @@ from ml_collections import ConfigDict
 
 def add_sections(c: ConfigDict) -> None:
     """Add them to a full config."""
+    _add_captions(c)
+    _add_text_to_image(c)
+    _add_generated_images(c)
+
+
+def _add_captions(c: ConfigDict) -> None:
+    """Which images conflict, what is said of them, and which captions are kept."""
     # The biased classifier, of config.classifier's kind, that says which images conflict.
     c.biased = ConfigDict()
     c.biased.num_steps = 0  # 0 is classifier.num_steps; the paper's and the code's 50 epochs
@@ -44,6 +51,9 @@ def add_sections(c: ConfigDict) -> None:
     c.captioned.csv = ""
     c.captioned.vague_share = 0.0  # of the digits: captions that name neither digit nor colour
 
+
+def _add_text_to_image(c: ConfigDict) -> None:
+    """The model that draws images of captions, and its training."""
     c.text_to_image = ConfigDict()
     # A Stable Diffusion 1.x or 2.x model in the diffusers layout; "" trains one, see below. The
     # code draws with Stable Diffusion 3.5 large, and says that the paper's was of 2023.
@@ -89,6 +99,9 @@ def add_sections(c: ConfigDict) -> None:
     c.train_text_to_image.autoencoder = _training(num_steps=1_000)
     c.train_text_to_image.diffusion = _training(num_steps=2_000)
 
+
+def _add_generated_images(c: ConfigDict) -> None:
+    """How images are steered, how many are made, and which are kept."""
     # Images that DDB's own class-conditional model draws away from what the amplifier expects.
     c.steering = ConfigDict()
     c.steering.gradient_scale = 2.0  # steered: of the amplifier's gradient; 0 is no steering

@@ -5,6 +5,13 @@ from ml_collections import ConfigDict
 
 def add_sections(c: ConfigDict) -> None:
     """Add them to a full config."""
+    _add_losses_and_weights(c)
+    _add_features_and_networks(c)
+    _add_groups_and_last_layers(c)
+
+
+def _add_losses_and_weights(c: ConfigDict) -> None:
+    """Methods that change the loss or the weight of images."""
     c.group_dro = ConfigDict()  # ddb_i, ddb_i_error_set and group_dro
     c.group_dro.step_size = 0.01
     c.group_dro.adjustment = 0.0
@@ -34,6 +41,13 @@ def add_sections(c: ConfigDict) -> None:
     c.committee.confidence = 0.99  # a member agrees with a label that it gives more than this
     c.committee.agreement = 3  # members that must agree for an image to count as aligned
 
+    c.bias_balance = ConfigDict()  # bias_bal+ddb and bias_bal
+    c.bias_balance.smoothing = 1.0  # added to the count of every pair of class and bias
+    c.bias_balance.strength = 1.0  # factor of the shift of the logits; 0 is plain training
+
+
+def _add_features_and_networks(c: ConfigDict) -> None:
+    """Methods that train on features, or a second network beside the main one."""
     c.disent = ConfigDict()  # disent, disent+ddb and disent+be
     c.disent.gce_q = 0.7  # of the biased branch
     c.disent.gce_scaled = False
@@ -65,6 +79,9 @@ def add_sections(c: ConfigDict) -> None:
     c.bias_contrastive.temperature = 0.07
     c.bias_contrastive.ce_weight = 1.0  # beside the contrastive loss; 0.01 on Biased MNIST
 
+
+def _add_groups_and_last_layers(c: ConfigDict) -> None:
+    """Methods that start from a trained classifier: groups found with it, new last layers."""
     c.eiil = ConfigDict()
     c.eiil.num_steps = 10_000  # of Adam on the assignment of the training images
     c.eiil.learning_rate = 0.001
@@ -82,6 +99,3 @@ def add_sections(c: ConfigDict) -> None:
     c.dfr.c_grid = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)  # inverse penalties to choose from
     c.dfr.refits = 20  # fits on group-balanced subsamples, whose coefficients are averaged
     c.dfr.penalty = "l1"  # or "l2"
-    c.bias_balance = ConfigDict()  # bias_bal+ddb and bias_bal
-    c.bias_balance.smoothing = 1.0  # added to the count of every pair of class and bias
-    c.bias_balance.strength = 1.0  # factor of the shift of the logits; 0 is plain training

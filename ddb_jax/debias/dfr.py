@@ -81,22 +81,10 @@ def fit(
             are not finite.
     """
     c_grid = [float(c) for c in settings.c_grid]
-    if not c_grid or min(c_grid) <= 0:
-        raise ValueError(f"c_grid of DFR is {settings.c_grid}; it needs values, all positive.")
-    if settings.refits < 1:
-        raise ValueError(f"refits of DFR is {settings.refits}; it must be at least 1.")
+    _check_settings(settings, c_grid)
     features, labels, groups = np.asarray(features), np.asarray(labels), np.asarray(groups)
-    if not len(features) == len(labels) == len(groups) > 0:
-        raise ValueError(
-            "DFR needs one label and one group for each of its examples, and got"
-            f" {len(features)} examples, {len(labels)} labels and {len(groups)} groups."
-        )
-    mean = np.mean(features, axis=0, dtype=np.float64)
-    deviation = np.std(features, axis=0, dtype=np.float64)
-    if not np.isfinite(deviation).all():
-        raise ValueError("DFR's features are not all finite.")
-    # What differs by rounding alone is a constant, and is not blown up.
-    deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
+    _check_lengths(features, labels, groups)
+    mean, deviation = _moments(features)
     standardised = ((features - mean) / deviation).astype(np.float32)
 
     rng = np.random.default_rng(seed)
@@ -116,8 +104,7 @@ def fit(
         heads = fit_heads(np.tile(rows, (len(c_grid), 1)), np.asarray(c_grid, np.float32))
         accuracies = np.stack([_accuracies(heads, standardised, labels, h) for _, h in halves])
         worst, average = accuracies.min(axis=0), accuracies.mean(axis=0)
-        best = max(range(len(c_grid)), key=lambda i: (worst[i], average[i]))
-        c = c_grid[best]
+        c = c_grid[max(range(len(c_grid)), key=lambda i: (worst[i], average[i]))]
 
     rows = np.stack([_balanced(rng, members) for _ in range(settings.refits)])
     heads = fit_heads(rows, np.full(len(rows), c, np.float32))
@@ -131,6 +118,31 @@ def fit(
         "groups_not_tuned_on": [int(groups[rows[0]]) for rows in members if len(rows) == 1],
     }
     return Head(jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32)), record
+
+
+def _check_settings(settings: DFRSettings, c_grid: Sequence[float]) -> None:
+    if not c_grid or min(c_grid) <= 0:
+        raise ValueError(f"c_grid of DFR is {settings.c_grid}; it needs values, all positive.")
+    if settings.refits < 1:
+        raise ValueError(f"refits of DFR is {settings.refits}; it must be at least 1.")
+
+
+def _check_lengths(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
+    if not len(features) == len(labels) == len(groups) > 0:
+        raise ValueError(
+            "DFR needs one label and one group for each of its examples, and got"
+            f" {len(features)} examples, {len(labels)} labels and {len(groups)} groups."
+        )
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of every feature, float64 [F]; the deviation of a constant is 1."""
+    mean = np.mean(features, axis=0, dtype=np.float64)
+    deviation = np.std(features, axis=0, dtype=np.float64)
+    if not np.isfinite(deviation).all():
+        raise ValueError("DFR's features are not all finite.")
+    # What differs by rounding alone is a constant, and is not blown up.
+    return mean, np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
 
 
 def _balanced(rng: np.random.Generator, members: Sequence[np.ndarray]) -> np.ndarray:

@@ -68,13 +68,7 @@ def evaluate_predictions(
     labels, predicted, bias = np.asarray(labels), np.asarray(predicted), np.asarray(bias)
     if group_by not in ("conflicting", "bias"):
         raise ValueError(f"group_by is {group_by!r}; it must be 'conflicting' or 'bias'.")
-    if not len(labels) == len(predicted) == len(bias) or len(labels) == 0:
-        raise ValueError(
-            f"There are {len(labels)} labels, {len(predicted)} predictions and {len(bias)} biases;"
-            " the three must be equal and not 0."
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(f"A label lies outside 0..{num_classes - 1}.")
+    _check_predictions(labels, predicted, bias, num_classes)
     correct = predicted == labels
     class_accuracies = [correct[labels == label].mean() for label in np.unique(labels)]
     result = {
@@ -100,14 +94,7 @@ def evaluate_predictions(
         value_names = bias_names or [str(value) for value in range(bias.max() + 1)]
         if bias.max() >= len(value_names):
             raise ValueError(f"A bias lies outside 0..{len(value_names) - 1}.")
-    groups = []
-    for label, class_name in enumerate(class_names):
-        for value, value_name in enumerate(value_names):
-            member = (labels == label) & (values == value)
-            if member.any():
-                name = f"{class_name}/{value_name}"
-                accuracy = float(correct[member].mean())
-                groups.append({"name": name, "count": int(member.sum()), "accuracy": accuracy})
+    groups = _group_accuracies(labels, values, correct, class_names, value_names)
     accuracies = [group["accuracy"] for group in groups]
     return result | {
         "unbiased_accuracy": float(np.mean(accuracies)),
@@ -185,6 +172,37 @@ def attribute_gaps(
                 result[f"{key}_conflicting_accuracy"] = accuracy
                 result[f"{key}_gap"] = reference - accuracy
     return result
+
+
+def _check_predictions(
+    labels: np.ndarray, predicted: np.ndarray, bias: np.ndarray, num_classes: int
+) -> None:
+    if not len(labels) == len(predicted) == len(bias) or len(labels) == 0:
+        raise ValueError(
+            f"There are {len(labels)} labels, {len(predicted)} predictions and {len(bias)} biases;"
+            " the three must be equal and not 0."
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"A label lies outside 0..{num_classes - 1}.")
+
+
+def _group_accuracies(
+    labels: np.ndarray,
+    values: np.ndarray,
+    correct: np.ndarray,
+    class_names: Sequence[str],
+    value_names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Name, count and accuracy of every group of class and value that has an image."""
+    groups = []
+    for label, class_name in enumerate(class_names):
+        for value, value_name in enumerate(value_names):
+            member = (labels == label) & (values == value)
+            if member.any():
+                name = f"{class_name}/{value_name}"
+                accuracy = float(correct[member].mean())
+                groups.append({"name": name, "count": int(member.sum()), "accuracy": accuracy})
+    return groups
 
 
 def _mean_or_none(values: np.ndarray) -> float | None:

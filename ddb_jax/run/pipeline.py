@@ -98,11 +98,7 @@ def run(
         if not rerun:
             refuse_changed(workdir, config, tasks, expected)
         write_json(workdir / "config.json", config.to_dict())
-        for note in (*dataset.notes, *describe(dataset)):
-            log.info(note)
-        log.info(counts_table(dataset))
-        for mismatch in count_mismatches(dataset):
-            log.warning("warning: %s", mismatch)
+        _log_counts(dataset)
         mesh = make_mesh(config.num_devices, config.fsdp)
         if costs:
             log.info(describe_costs(costs, mesh))
@@ -110,13 +106,8 @@ def run(
         for task in chosen:
             _run_task(task, config, datasets, workdir, expected, mesh, stop)
         log.info("finished in %s", duration(time.perf_counter() - begin))
-        report_folder = workdir / "report"
-        if work_directory.is_done(report_folder, expected["report"]["fingerprint"]):
-            for name in ("report.html", "results.csv", "scores.csv", "manifest.json"):
-                if (report_folder / name).exists():
-                    copy_file(report_folder / name, workdir / name)
-            log.info("\n%s", (report_folder / "table.txt").read_text())
-            log.info("report: %s", workdir / "report.html")
+        if work_directory.is_done(workdir / "report", expected["report"]["fingerprint"]):
+            _publish_report(workdir)
 
 
 def _load_datasets(config: ConfigDict, stop: StopFlag) -> dict[str, Dataset]:
@@ -196,6 +187,25 @@ def _run_task(
         },
     )
     log.info("%s: %s", task.name, duration(seconds))
+
+
+def _log_counts(dataset: Dataset) -> None:
+    """Tell what the images are, how many, and where their numbers differ from published ones."""
+    for note in (*dataset.notes, *describe(dataset)):
+        log.info(note)
+    log.info(counts_table(dataset))
+    for mismatch in count_mismatches(dataset):
+        log.warning("warning: %s", mismatch)
+
+
+def _publish_report(workdir: Path) -> None:
+    """Copy what the report stage wrote to the top of the work directory, and log its table."""
+    folder = workdir / "report"
+    for name in ("report.html", "results.csv", "scores.csv", "manifest.json"):
+        if (folder / name).exists():
+            copy_file(folder / name, workdir / name)
+    log.info("\n%s", (folder / "table.txt").read_text())
+    log.info("report: %s", workdir / "report.html")
 
 
 def visible_config(config: ConfigDict, task: Task) -> ConfigDict:

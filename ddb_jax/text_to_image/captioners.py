@@ -82,6 +82,41 @@ def hugging_face_captioner(
     for what, value, choices in (("decoding", decoding, DECODINGS), ("dtype", dtype, DTYPES)):
         if value not in choices:
             raise ValueError(f"{what} is {value!r}, it must be {' or '.join(choices)}.")
+    processor, model = _load(name_or_folder, dtype, device)
+    import torch  # not before: `_load` says what to do where it is missing
+
+    text = _prompt_of(processor, prompt)
+    limits = {"min_new_tokens": min_tokens, "max_new_tokens": max_tokens}
+
+    def caption_batch(images: np.ndarray, num_captions: int) -> list[list[str]]:
+        pictures = [Image.fromarray(image) for image in images]
+        texts = {"text": [text] * len(pictures)} if text else {}
+        inputs = processor(images=pictures, return_tensors="pt", **texts)
+        inputs = inputs.to(model.device, getattr(torch, dtype))
+        if decoding == "beam":
+            how = {"do_sample": False, "num_beams": max(num_beams, num_captions)}
+        else:
+            how = {"do_sample": True, "num_beams": 1, "top_p": top_p, "top_k": 0}
+        tokens = model.generate(**inputs, **how, **limits, num_return_sequences=num_captions)
+        tokens = _without_prompt(tokens, inputs.get("input_ids"), num_captions)
+        lines = processor.batch_decode(tokens, skip_special_tokens=True)
+        lines = [" ".join(line.split()) for line in lines]
+        return [lines[i : i + num_captions] for i in range(0, len(lines), num_captions)]
+
+    def caption(images: np.ndarray, num_captions: int) -> list[list[str]]:
+        result = []
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            for start in range(0, len(images), batch_size):
+                result += caption_batch(images[start : start + batch_size], num_captions)
+        return result
+
+    return caption
+
+
+def _load(name_or_folder: str, dtype: str, device: str) -> tuple[Any, Any]:
+    """The processor and the model, ready to write, on the device."""
     try:
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -105,36 +140,7 @@ def hugging_face_captioner(
             f"the captioner {name_or_folder} cannot be loaded, it must be a Hugging Face"
             f" image-to-text model such as BLIP, BLIP-2 or LLaVA: {_first_line(error)}"
         ) from None
-    model.eval()
-    text = _prompt_of(processor, prompt)
-    limits = {"min_new_tokens": min_tokens, "max_new_tokens": max_tokens}
-
-    def caption_batch(images: np.ndarray, num_captions: int) -> list[list[str]]:
-        pictures = [Image.fromarray(image) for image in images]
-        texts = {"text": [text] * len(pictures)} if text else {}
-        inputs = processor(images=pictures, return_tensors="pt", **texts).to(
-            device, getattr(torch, dtype)
-        )
-        if decoding == "beam":
-            how = {"do_sample": False, "num_beams": max(num_beams, num_captions)}
-        else:
-            how = {"do_sample": True, "num_beams": 1, "top_p": top_p, "top_k": 0}
-        tokens = model.generate(**inputs, **how, **limits, num_return_sequences=num_captions)
-        tokens = _without_prompt(tokens, inputs.get("input_ids"), num_captions)
-        lines = processor.batch_decode(tokens, skip_special_tokens=True)
-        lines = [" ".join(line.split()) for line in lines]
-        return [lines[i : i + num_captions] for i in range(0, len(lines), num_captions)]
-
-    def caption(images: np.ndarray, num_captions: int) -> list[list[str]]:
-        result = []
-        devices = [device] if device.startswith("cuda") else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            for start in range(0, len(images), batch_size):
-                result += caption_batch(images[start : start + batch_size], num_captions)
-        return result
-
-    return caption
+    return processor, model.eval()
 
 
 def _prompt_of(processor: Any, prompt: str) -> str:

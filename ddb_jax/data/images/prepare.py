@@ -68,30 +68,18 @@ def load_listing(
         UserError: The cache is damaged inside; reading from the sources may raise it too.
         Interrupted: `stop` was set; what was decoded is kept, but for a part of a shard.
     """
-    if resize not in RESIZES or image_size < 1:
-        raise ValueError(
-            f"images cannot be resized to {image_size} pixels by {resize!r}: the size must be at"
-            f" least 1, the way one of {', '.join(RESIZES)}."
-        )
+    _check_size(image_size, resize)
     if (open_image is None) != (content_key == ""):
         raise ValueError("open_image and content_key go together.")
-
-    def decode(path: str) -> Decoded:
-        try:
-            data = open_image(path) if open_image else (listing.root / path).read_bytes()
-            return decode_image(data, image_size, resize)
-        except (OSError, ValueError) as error:
-            return error
-
     paths = sorted({path for files in listing.splits.values() for path in files.paths})
-    key = f"{content_key or _stat_key(listing.root, paths)} {DECODER_VERSION}\n"
-    digest = hashlib.sha256(os.fsencode(key + "\n".join(paths))).hexdigest()[:16]
+    digest = _cache_key(content_key or _stat_key(listing.root, paths), paths)
     folder = cache_dir / f"{listing.name}-{image_size}px-{resize}-{digest}"
     image_shape = (image_size, image_size, 3)
     shards = divide(folder, paths, int(np.prod(image_shape)))
+    read = open_image or (lambda path: (listing.root / path).read_bytes())
     broken = fill(
         shards,
-        decode,
+        _decoder(read, image_size, resize),
         title=f"preparing {listing.name} {image_size} px",
         num_threads=num_threads or os.cpu_count() or 1,
         stop=stop,
@@ -115,6 +103,34 @@ def load_listing(
         published_counts=listing.published_counts,
         fingerprint=" ".join(shard.pixels_hash() for shard in shards),
     )
+
+
+def _check_size(image_size: int, resize: str) -> None:
+    if resize not in RESIZES or image_size < 1:
+        raise ValueError(
+            f"images cannot be resized to {image_size} pixels by {resize!r}: the size must be at"
+            f" least 1, the way one of {', '.join(RESIZES)}."
+        )
+
+
+def _decoder(
+    read: Callable[[str], bytes | Image.Image], image_size: int, resize: str
+) -> Callable[[str], Decoded]:
+    """Reads and decodes the image of a path; gives the error where that fails."""
+
+    def decode(path: str) -> Decoded:
+        try:
+            return decode_image(read(path), image_size, resize)
+        except (OSError, ValueError) as error:
+            return error
+
+    return decode
+
+
+def _cache_key(content_key: str, paths: Sequence[str]) -> str:
+    """The end of a cache's name: a hash of what is in it and of how it was decoded."""
+    key = f"{content_key} {DECODER_VERSION}\n"
+    return hashlib.sha256(os.fsencode(key + "\n".join(paths))).hexdigest()[:16]
 
 
 def _stat_key(root: Path, paths: Sequence[str]) -> str:

@@ -78,17 +78,7 @@ def load_ccifar10(
         FileNotFoundError: CIFAR-10 is not in `root`.
         ValueError: A file is damaged, or an argument is out of range.
     """
-    check_share(conflicting_share)
-    if counts not in ("published", "exact_share"):
-        raise ValueError(f"counts is {counts!r}, it must be published or exact_share.")
-    if severity not in SEVERITIES:
-        raise ValueError(f"severity is {severity}, it must be between 1 and {SEVERITIES[-1]}.")
-    if not 0 < validation_share < 1:
-        raise ValueError(
-            f"validation_share is {validation_share}, it must be greater than 0 and less than 1."
-        )
-    if image_size < 1:
-        raise ValueError(f"image_size is {image_size}, it must be at least 1.")
+    _check_settings(image_size, conflicting_share, counts, severity, validation_share)
     cifar10 = read_cifar10(root)
     train_labels, test_labels = cifar10["train_labels"], cifar10["test_labels"]
     full = (len(train_labels), len(test_labels)) == FULL_SIZES
@@ -110,9 +100,7 @@ def load_ccifar10(
     sources = {}
     for rng, (split, (part, members, share)) in zip(bias_rngs, splits.items(), strict=True):
         labels = cifar10[f"{part}_labels"][members]
-        sizes = np.bincount(labels, minlength=NUM_CLASSES)
-        aligned = None if share is None else sizes - apportion(sizes, share)
-        bias = assign_bias(labels, aligned, rng, NUM_CLASSES)
+        bias = _draw_bias(labels, share, rng)
         positions = cifar10[f"{part}_positions"][members]
         images = _cached(
             cache_dir,
@@ -122,13 +110,7 @@ def load_ccifar10(
         )
         paths = tuple(f"cifar10/{part}/{i:05d}" for i in positions)
         sources[split] = ArraySource(resize_all(images, image_size), labels, bias, paths)
-    notes = [
-        f"A share of {conflicting_share:g} of the training and validation images has another"
-        f" corruption than that of its class; severity {severity}. The validation split is"
-        f" {len(validation):,} of CIFAR-10's {len(train_labels):,} training images, drawn with seed"
-        f" {seed}.",
-        "Frost is drawn, not photographed as in CIFAR-10-C.",
-    ]
+    notes = _describe(conflicting_share, severity, seed, len(validation), len(train_labels))
     if counts == "published" and not published:
         lacks = "the share is none of the published ones" if full else "this is a part of CIFAR-10"
         notes.append(f"The published counts cannot be had, because {lacks}: shares decide.")
@@ -161,6 +143,22 @@ def corrupt_by_bias(
     return corrupted
 
 
+def _check_settings(
+    image_size: int, conflicting_share: float, counts: str, severity: int, validation_share: float
+) -> None:
+    check_share(conflicting_share)
+    if counts not in ("published", "exact_share"):
+        raise ValueError(f"counts is {counts!r}, it must be published or exact_share.")
+    if severity not in SEVERITIES:
+        raise ValueError(f"severity is {severity}, it must be between 1 and {SEVERITIES[-1]}.")
+    if not 0 < validation_share < 1:
+        raise ValueError(
+            f"validation_share is {validation_share}, it must be greater than 0 and less than 1."
+        )
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}, it must be at least 1.")
+
+
 def _split_classes(
     labels: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +173,13 @@ def _split_classes(
         first.append(members[:number])
         others.append(members[number:])
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(others))
+
+
+def _draw_bias(labels: np.ndarray, share: float | None, rng: np.random.Generator) -> np.ndarray:
+    """The corruption of every image, at this share of conflicting ones; None is all ten evenly."""
+    sizes = np.bincount(labels, minlength=NUM_CLASSES)
+    aligned = None if share is None else sizes - apportion(sizes, share)
+    return assign_bias(labels, aligned, rng, NUM_CLASSES)
 
 
 def _cached(
@@ -207,6 +212,19 @@ def _cached(
     cache_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue(), every_process=True)
     return corrupted
+
+
+def _describe(
+    conflicting_share: float, severity: int, seed: int, num_validation: int, num_train: int
+) -> list[str]:
+    """Notes on how the set was made."""
+    return [
+        f"A share of {conflicting_share:g} of the training and validation images has another"
+        f" corruption than that of its class; severity {severity}. The validation split is"
+        f" {num_validation:,} of CIFAR-10's {num_train:,} training images, drawn with seed"
+        f" {seed}.",
+        "Frost is drawn, not photographed as in CIFAR-10-C.",
+    ]
 
 
 def _published_counts(share: float) -> dict[str, dict[str, int]]:

@@ -68,13 +68,7 @@ def load_cmnist(
         FileNotFoundError: A file is missing.
         ValueError: A file is damaged or another one, or an argument is out of range.
     """
-    check_share(conflicting_share)
-    if counts not in ("published", "exact_share"):
-        raise ValueError(f"counts is {counts!r}, it must be published or exact_share.")
-    if not 1 <= severity <= len(COLOUR_JITTER):
-        raise ValueError(f"severity is {severity}, it must be between 1 and {len(COLOUR_JITTER)}.")
-    if image_size < 1:
-        raise ValueError(f"image_size is {image_size}, it must be at least 1.")
+    _check_settings(image_size, conflicting_share, counts, severity)
     grey, labels = zip(*(read_mnist(root, part) for part in ("train", "t10k")), strict=True)
     if not 0 < validation_size < len(labels[0]):
         raise ValueError(
@@ -95,10 +89,10 @@ def load_cmnist(
     for rng, (split, (part, start, stop)) in zip(colour_rngs, splits.items(), strict=True):
         of_split = slice(start, stop)
         classes = labels[part][of_split]
-        aligned = _aligned(classes, None if split == "test" else conflicting_share, counts)
-        if split == "test" and published:
-            share = 1 - PUBLISHED_TEST_CONFLICTING / len(classes)
-            aligned = apportion(np.bincount(classes, minlength=NUM_CLASSES), share)
+        if split == "test":
+            aligned = _aligned_in_test(classes) if published else None
+        else:
+            aligned = _aligned(classes, conflicting_share, counts)
         bias = assign_bias(classes, aligned, rng, NUM_CLASSES)
         colours = np.float32(list(PALETTE.values()))[bias] + jitter[part][of_split]
         folder = "mnist/test" if split == "test" else "mnist/train"
@@ -112,12 +106,7 @@ def load_cmnist(
         name="cmnist",
         class_names=tuple(str(digit) for digit in range(NUM_CLASSES)),
         bias_names=tuple(PALETTE),
-        notes=(
-            f"MNIST has no validation split: the last {validation_size:,} training images are it.",
-            f"The colours are our own ten with LfF's jitter of severity {severity}; a share of"
-            f" {conflicting_share:g} of the training and validation images conflicts with its"
-            " class, spread evenly over the nine other colours.",
-        ),
+        notes=_describe(validation_size, severity, conflicting_share),
         published_counts=_published_counts(conflicting_share) if published else {},
         **sources,
     )
@@ -153,6 +142,16 @@ def read_mnist(root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.int32)
 
 
+def _check_settings(image_size: int, conflicting_share: float, counts: str, severity: int) -> None:
+    check_share(conflicting_share)
+    if counts not in ("published", "exact_share"):
+        raise ValueError(f"counts is {counts!r}, it must be published or exact_share.")
+    if not 1 <= severity <= len(COLOUR_JITTER):
+        raise ValueError(f"severity is {severity}, it must be between 1 and {len(COLOUR_JITTER)}.")
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}, it must be at least 1.")
+
+
 def _read_idx(root: Path, stem: str, kind: str, magic: int) -> tuple[Path, np.ndarray]:
     """The file and its uint8 array: magic, one big-endian int32 per dimension, then the bytes."""
     candidates = [root / f"{stem}{dot}{kind}{end}" for dot in "-." for end in ("", ".gz")]
@@ -181,15 +180,29 @@ def _read_idx(root: Path, stem: str, kind: str, magic: int) -> tuple[Path, np.nd
     return path, np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _aligned(labels: np.ndarray, share: float | None, counts: str) -> np.ndarray | None:
-    """Aligned images of every class at this share of conflicting ones; None where share is None."""
-    if share is None:
-        return None
+def _aligned(labels: np.ndarray, share: float, counts: str) -> np.ndarray:
+    """Aligned images of every class at this share of conflicting ones."""
     sizes = np.bincount(labels, minlength=NUM_CLASSES)
     if counts == "exact_share":
         return sizes - apportion(sizes, share)
     # The tolerance is for shares like 0.29, whose hundredfold is 28.999999999999996.
     return sizes - np.floor(sizes * share + 1e-9).astype(int)
+
+
+def _aligned_in_test(labels: np.ndarray) -> np.ndarray:
+    """Aligned images of every class in the published test split."""
+    share = 1 - PUBLISHED_TEST_CONFLICTING / len(labels)
+    return apportion(np.bincount(labels, minlength=NUM_CLASSES), share)
+
+
+def _describe(validation_size: int, severity: int, conflicting_share: float) -> tuple[str, ...]:
+    """Notes on how the set was made."""
+    return (
+        f"MNIST has no validation split: the last {validation_size:,} training images are it.",
+        f"The colours are our own ten with LfF's jitter of severity {severity}; a share of"
+        f" {conflicting_share:g} of the training and validation images conflicts with its"
+        " class, spread evenly over the nine other colours.",
+    )
 
 
 def _published_counts(share: float) -> dict[str, dict[str, int]]:

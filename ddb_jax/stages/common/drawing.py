@@ -72,7 +72,7 @@ def draw_set(
         context.folder / f"images-{i:05d}-of-{num_shards:05d}.arrayrecord"
         for i in range(num_shards)
     ]
-    # No larger than a shard, but for the devices' sake.
+    # No larger than a shard, except to be a multiple of the devices.
     devices = context.mesh.size
     batch_size = min(batch_size, -(-shard_size // devices) * devices)
     whole = [agreed(path.exists) for path in paths]
@@ -88,20 +88,8 @@ def draw_set(
             images.append(drawn[: end - begin])
             finite.append(is_finite[: end - begin])
             progress.update(min(begin + batch_size, end))
-        write = functools.partial(
-            write_shard,
-            images=np.concatenate(images),
-            labels=labels[first:end],
-            indices=np.arange(first, end),
-        )
-        try:
-            save_array(_finite_path(path), np.concatenate(finite))
-            write_through(path, write)
-        except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
-            raise UserError(
-                f"the images could not be written to {path} ({error});"
-                " make room and run again: the files before it are whole."
-            ) from error
+        numbers = np.arange(first, end)
+        _write_shard(path, np.concatenate(images), np.concatenate(finite), labels, numbers)
     progress.close()
     barrier("all images are written")
     finite = np.concatenate([load_array(_finite_path(path)) for path in paths])
@@ -110,6 +98,7 @@ def draw_set(
             "warning: %s: %s of %s images are not finite and are left out",
             context.name, f"{np.sum(~finite):,}", f"{total:,}",
         )  # fmt: skip
+    class_names = context.dataset.class_names
     write_json(
         context.folder / MANIFEST,
         {
@@ -118,12 +107,25 @@ def draw_set(
             "image_shape": list(image_shape),
             "shards": [path.name for path in paths],
             "not_finite": int(np.sum(~finite)),
-            "counts": {
-                name: int(np.sum(labels == i)) for i, name in enumerate(context.dataset.class_names)
-            },
+            "counts": {name: int(np.sum(labels == i)) for i, name in enumerate(class_names)},
         },
     )
     return load_records(paths, image_shape), finite
+
+
+def _write_shard(
+    path: Path, images: np.ndarray, finite: np.ndarray, labels: np.ndarray, numbers: np.ndarray
+) -> None:
+    """Write the images of these numbers, and before them which are finite."""
+    write = functools.partial(write_shard, images=images, labels=labels[numbers], indices=numbers)
+    try:
+        save_array(_finite_path(path), finite)
+        write_through(path, write)
+    except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
+        raise UserError(
+            f"the images could not be written to {path} ({error});"
+            " make room and run again: the files before it are whole."
+        ) from error
 
 
 def load_drawn(folder: Path) -> tuple[ArraySource, np.ndarray]:
