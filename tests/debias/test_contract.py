@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddb_jax.checks.methods import example_method, passes_of
 from ddb_jax.configs import digits
 from ddb_jax.debias.contract import MAIN, SAMPLINGS, plain
 from ddb_jax.debias.table import METHODS
+from ddb_jax.stages.common.example_method import example_method, passes_of
 
 # Methods that compare the images of a batch, or networks on them.
 WHOLE_BATCH = {
