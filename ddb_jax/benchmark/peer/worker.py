@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ddb_jax.benchmark.peer.steps import STEPS, Step
+from ddb_jax.benchmark.peer.step import Step
+from ddb_jax.benchmark.peer.steps import STEPS
 
 
 def main() -> None:
