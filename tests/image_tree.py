@@ -1,4 +1,4 @@
-"""Trees of image files for tests of listings, which open no image."""
+"""Trees of image files: empty ones for listings, which open no image, and small pictures."""
 
 import errno
 import os
@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
 def make_tree(root: Path, paths: Iterable[str]) -> Path:
@@ -36,3 +39,10 @@ def refuse_folder(monkeypatch, folder: Path) -> None:
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
+
+
+def pictures(folder: Path, count: int) -> None:
+    """So many PNG files of PIXELS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.fromarray(PIXELS).save(folder / f"{i}.png")

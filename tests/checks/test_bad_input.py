@@ -1,4 +1,4 @@
-"""What a user can give that is wrong: one line on stderr that names it and the mend, status 1."""
+"""What a user can give that is wrong: one line on stderr that names it and the fix, status 1."""
 
 import dataclasses
 import errno
@@ -6,37 +6,27 @@ import io
 import json
 import re
 import struct
-import zipfile
 import zlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from image_tree import make_tree, refuse_folder
+from image_tree import PIXELS, make_tree, pictures, refuse_folder
 from PIL import Image
 
 from ddb_jax.configs import digits
 from ddb_jax.data.counts import describe
-from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.download.__main__ import main as download
 from ddb_jax.data.listing import Files, Listing, complete_splits
 from ddb_jax.data.source import ArraySource, Dataset, stratified_split
 from ddb_jax.evaluation.bias_detection import detection_metrics
 from ddb_jax.main import main
 from ddb_jax.run import pipeline
+from ddb_jax.run.refusals import refuse_markers
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.stages.common.scores_table import COLUMNS, write_scores
 from ddb_jax.stages.report import report
 from ddb_jax.stages.report.findings import findings
-
-PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-RESNET18 = ["--config.classifier.network=resnet18", "--config.classifier.width=64"]
-
-
-def pictures(folder, count):
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        Image.fromarray(PIXELS).save(folder / f"{i}.png")
 
 
 def huge_png():
@@ -52,30 +42,6 @@ def cut_jpeg():
     whole = io.BytesIO()
     Image.fromarray(PIXELS).save(whole, "jpeg")
     return whole.getvalue()[: len(whole.getvalue()) // 2]
-
-
-@pytest.fixture
-def refused(tmp_path, monkeypatch, capfd):
-    """Runs main, which must end in one line on stderr and nothing of a traceback; returns it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def call(root, *more, config="folder"):
-        fields = [f"--config.data.root={root}"] if root else []
-        arguments = [f"--config=configs/{config}.py:smoke", f"--workdir={tmp_path / 'run'}"]
-        assert main([*arguments, *fields, *more]) == 1
-        error = capfd.readouterr().err
-        assert error.startswith("error: ") and error.endswith(".\n") and error.count("\n") == 1
-        assert not (tmp_path / "run").exists()
-        return error
-
-    return call
-
-
-@pytest.fixture
-def pets(tmp_path):
-    for name in ("cat", "dog"):
-        pictures(tmp_path / "pets" / name, 8)
-    return tmp_path / "pets"
 
 
 @pytest.mark.parametrize(
@@ -165,58 +131,6 @@ def test_sizes_with_resizing_off(pets, refused):
     error = refused(pets, off, "--config.diffusion.image_size=64")
     assert "16 of 16 images" in error and "all images must be 64 x 64" in error
     assert "set config.data.resize" in error
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("data.validation_share=0", "validation_share is 0.0, it must be greater than 0 and less"),
-        ("data.test_share=1", "test_share is 1.0, it must be greater than 0 and less"),
-        ("data.test_share=0.01", "takes 1 and leaves 15, .* 2 classes: add images, bring a test"),
-        ("data.test_share=0.99", "takes 16 and leaves 0, .* change config.data.test_share"),
-        ("data.seed=-1", "data.seed is -1, it must be at least 0"),
-        ("seeds=-1", r"seeds is \(-1,\), they must be at least 0"),
-        ("seeds=", r"config.seeds is \(\)"),
-        ("methods=", "config.methods is empty"),
-        ("methods=erm,group_dro", r"group_dro needs the true .* leave it out of config.methods"),
-        ("methods=group_dro,resampling", r"resampling need the true .* leave them out of"),
-        ("unet.num_heads=0", "num_heads is 0, it must be greater than 0"),
-        ("diffusion.image_size=0", "image_size must be above 0"),
-        ("diffusion.image_size=30", "take a multiple of 4"),
-        ("classifier.trainable=heads", "'heads', the nearest of .* is 'head'"),
-        ("data.conflicting_share=2", "no field config.data.conflicting_share"),
-        ("amplifier.weights=nothing.pth", "take one of these, or .*config.amplifier.weights="),
-    ],
-)
-def test_a_field_out_of_its_range(argument, message, pets, refused):
-    assert re.search(message, refused(pets, f"--config.{argument}"))
-
-
-def test_shares_of_conflicting_images_lie_in_range(pets, refused):
-    error = refused(pets, "--config.data.conflicting_share=2", config="cmnist")
-    assert "conflicting_share is 2.0, it must be between 0 and 1" in error
-
-
-def test_images_too_small_for_the_network(refused):
-    # 8 pixels: 4 after the first convolution, 2 after the pool, 1 after the first halving.
-    small = ["--config.amplifier.network=densenet121", "--config.diffusion.image_size=8"]
-    assert "config.amplifier.network densenet121 at 8 pixels" in refused("anywhere", *small)
-
-
-def test_weights_are_read_before_anything_is_trained(tmp_path, refused):
-    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
-        archive.writestr("hello.txt", "hello")
-    np.savez(tmp_path / "odd.npz", a=np.zeros(3))
-    (tmp_path / "net.bin").write_bytes(b"")
-    for name, message in (
-        ("other.pth", "a zip archive without a data.pkl"),
-        ("odd.npz", "are not those of this resnet18"),
-        ("net.bin", "weights are read from .pth"),
-        ("nothing.pth", "there is no such file"),
-    ):
-        error = refused("", *RESNET18, f"--config.classifier.weights={tmp_path / name}")
-        assert message in error and "from scratch with --config.classifier.weights=" in error
-        assert "config.data.root is empty" in error, "all that is wrong is said at once"
 
 
 def test_tfds_without_a_name(tmp_path, refused):
@@ -329,8 +243,8 @@ def test_a_marker_of_conflict_is_not_taken_for_the_bias_attribute():
     source = ArraySource(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]), np.array([1, 0]))
     marked = Dataset("bar", source, source, source, ("a", "b"), ("x", "y"), bias_is_marker=True)
     with pytest.raises(UserError, match=r"bias_bal.*group_by 'bias'.*only says which images"):
-        pipeline._refuse_markers(config, marked)
-    pipeline._refuse_markers(config, dataclasses.replace(marked, bias_is_marker=False))
+        refuse_markers(config, marked)
+    refuse_markers(config, dataclasses.replace(marked, bias_is_marker=False))
 
 
 def test_images_that_are_readable_at_one_size_only_are_noticed(monkeypatch):
@@ -345,60 +259,3 @@ def test_images_that_are_readable_at_one_size_only_are_noticed(monkeypatch):
     config.diffusion.image_size, config.classifier.image_size = 8, 16
     with pytest.raises(UserError, match="train images of digits are not the same at the two sizes"):
         pipeline._load_datasets(config, None)
-
-
-def test_an_amplifier_that_would_see_parts_of_the_images(capsys, tmp_path):
-    arguments = ["--config=configs/digits.py:smoke", "--config.amplifier.image_size=8"]
-    assert main([*arguments, f"--workdir={tmp_path}"]) == 1
-    assert "config.amplifier.image_size is 8, less than" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("search.seed=-1",), "config.search.seed is -1, it must be at least 0"),
-        (
-            ("search.tries=2", "classifier.oracle_selection=last"),
-            "config.classifier.oracle_selection 'last' looks at nothing",
-        ),
-        (("rebias.biased_lr_scale=0.0",), "biased_lr_scale is 0.0, it must be greater than 0"),
-        (("dfr.c_grid=0.0,1",), "c_grid is (0.0, 1), it must hold numbers greater than 0"),
-        (("dfr.c_grid=some",), "it must be a list of numbers"),
-        (("methods=rebias", "classifier.batch_size=2"), "rebias needs batches of at least 4"),
-        (
-            ("methods=erm,disent", "disent.gce_q=0.0", "disent.gce_scaled=True"),
-            "config.disent: gce_q of DisEnt is 0.0",
-        ),
-        (
-            ("amplifier.gce_q=0.0", "amplifier.gce_scaled=True", "lff.gce_q=2.0"),
-            "config.amplifier: gce_q of the amplifier section is 0.0, with gce_scaled a loss of 0",
-        ),
-        (("biased.gce_q=0.0", "biased.gce_scaled=True"), "config.biased: gce_q of the biased"),
-        (("committee.gce_q=0.0", "committee.gce_scaled=True"), "config.committee: gce_q of the"),
-        (("committee.agreement=6",), "agreement is 6, more than its 5 members"),
-        (("methods=erm,ddb_3",), "config.methods: 'ddb_3' is no method, the nearest of erm, "),
-    ],
-)
-def test_settings_that_a_method_or_the_search_refuses(arguments, message, refused):
-    fields = [f"--config.{argument}" for argument in (*arguments, "num_devices=1")]
-    assert message in refused("", *fields, config="digits")
-
-
-def test_given_scores_that_do_not_fit_are_refused_before_anything_runs(tmp_path, refused):
-    mine = tmp_path / "mine.csv"
-    settings = ["--config.num_devices=1", f"--config.given_scores.csv={mine}"]
-    mine.write_text("path,loss\nelsewhere/1,0.5\n")
-    error = refused("", *settings, config="digits")
-    assert "has 1 of 1 rows that are of no image (line 2: elsewhere/1)" in error
-    splits = digits_splits()
-    rows = [f"{split},{i},0" for split, source in splits.items() for i in range(len(source))]
-    mine.write_text("\n".join(["split,index,pseudo_conflicting", *rows]) + "\n")
-    # Also where an earlier run with other methods has read the file.
-    error = refused("", *settings, "--config.methods=ddb_i,ddb_ii,jtt+ddb", config="digits")
-    assert "no column loss, which ddb_ii needs, and no column predicted, which jtt+ddb" in error
-
-
-def digits_splits():
-    c = digits.get_config("smoke")
-    splits = load_dataset(c.data, 8, None).splits
-    return {name: splits[name] for name in ("train", "validation")}

@@ -1,121 +1,36 @@
-"""Extraction, captions and their filter, as stages: what they hand on, and what they refuse."""
+"""Captions from files and captioners, as a stage: what it hands on, and what it refuses."""
 
-import csv
 import logging
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from caption_context import (
+    GREY,
+    LABELS,
+    captions_of,
+    extracted,
+    make_context,
+)
 from runs import StopAfter
 
-from ddb_jax.configs import generated_images
-from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.errors import Interrupted, UserError
-from ddb_jax.runtime.stop import StopFlag
 from ddb_jax.stages.common import classifier_training as classifier
-from ddb_jax.stages.common.scores_table import COLUMNS, write_scores
-from ddb_jax.stages.context import Context
-from ddb_jax.stages.generated import caption, extract, filter_captions
+from ddb_jax.stages.generated import caption
 from ddb_jax.stages.generated.captions_table import CaptionTable, read_caption_table, write_captions
 from ddb_jax.text_to_image.captioned_set import Captioned
-from ddb_jax.training.mesh import make_mesh
-
-CLASSES = ("cat", "dog", "owl")
-LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2])
-LOSSES = np.array([0.5, 2.0, 1.0, 3.0, 0.25, 9.0, 4.0, 4.0])
-PATHS = tuple(f"img/{i}.png" for i in range(8))
-# Grey values, image by image.
-GREY = np.array([10, 30, 50, 90, 130, 170, 210, 250])
 
 
 @pytest.fixture
 def context(tmp_path):
-    images = np.broadcast_to(GREY[:, None, None, None], (8, 4, 4, 3)).astype(np.uint8)
-    source = ArraySource(images, LABELS, np.full(8, -1), PATHS)
-    dataset = Dataset("set", source, source, source, CLASSES)
-    config = ConfigDict()
-    generated_images.add_sections(config)
-    config.extraction.k = 2
-    config.captions.per_image = 2
-    folders = {name: tmp_path / name for name in ("train_biased", "extract", "caption", "out")}
-    for folder in folders.values():
-        folder.mkdir()
-    out = folders.pop("out")
-    mesh = make_mesh(1)
-    return Context(config, dataset, mesh, StopFlag(), "stage", 0, out, folders)
-
-
-def write_losses(context, losses):
-    train = context.dataset.train
-    columns = {name: np.zeros(len(train), np.int32) for name in COLUMNS}
-    columns |= {"path": train.paths, "label": LABELS, "loss": losses}
-    columns["split"] = ["train"] * len(train)
-    write_scores(context.inputs["train_biased"] / "scores.csv", columns)
-
-
-def extracted(context, indices):
-    """The folder of an extract stage that took these images."""
-    rows = [f"{i},{PATHS[i]},{LABELS[i]},1.5" for i in indices]
-    text = "\n".join(["index,path,label,loss", *rows, ""])
-    (context.inputs["extract"] / "extracted.csv").write_text(text)
-
-
-def rows_of(path):
-    with path.open(newline="") as file:
-        return [tuple(row) for row in csv.reader(file)]
-
-
-def captions_of(context):
-    return rows_of(context.folder / "captions.csv")
+    return make_context(tmp_path)
 
 
 def from_csv(context, text):
     path = context.folder.parent / "mine.csv"
     path.write_text(text)
     context.config.captions.source, context.config.captions.csv = "csv", str(path)
-
-
-# Extraction.
-
-
-def test_extract_writes_the_highest_losses_of_every_class_in_order(context):
-    write_losses(context, LOSSES)
-    result = extract.run(context)
-    assert rows_of(context.folder / "extracted.csv") == [
-        ("index", "path", "label", "loss"),
-        ("1", "img/1.png", "0", "2"),
-        ("2", "img/2.png", "0", "1"),
-        ("5", "img/5.png", "1", "9"),
-        ("3", "img/3.png", "1", "3"),
-        ("6", "img/6.png", "2", "4"),
-        ("7", "img/7.png", "2", "4"),
-    ]
-    assert result == {"images": 6, "per_class": {"cat": 2, "dog": 2, "owl": 2}}
-    assert (context.folder / "sheet.png").stat().st_size > 0
-
-
-def test_extract_over_all_classes(context):
-    write_losses(context, LOSSES)
-    context.config.extraction.per_class = False
-    assert extract.run(context)["per_class"] == {"cat": 0, "dog": 1, "owl": 1}
-    assert [row[0] for row in rows_of(context.folder / "extracted.csv")[1:]] == ["5", "6"]
-
-
-def test_a_class_smaller_than_k_is_warned_of(context, caplog):
-    write_losses(context, LOSSES)
-    context.config.extraction.k = 3
-    assert extract.run(context)["images"] == 8
-    assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
-        "warning: stage: 3 images of class owl were asked for and it has 2: all are taken."
-    ]
-
-
-def test_losses_that_are_not_finite_are_refused(context):
-    write_losses(context, np.where(LABELS == 2, np.nan, LOSSES))
-    with pytest.raises(UserError, match="do not rank the images: The loss of example 6 is nan"):
-        extract.run(context)
 
 
 # Captions from a file.
@@ -292,68 +207,6 @@ def test_too_few_captions_in_the_reference_set_are_told(context, monkeypatch):
     extracted(context, [1, 6, 3])
     with pytest.raises(UserError, match="captioned: num_captions is 2"):
         caption.run(context)
-
-
-# The filter.
-
-TEXTS = ("a green bird", "two birds", "a green bird", "green grass", "a sofa", "Bird on a sofa")
-#        the words: green 3, bird 3, then sofa 2, then birds, grass (two: 1, and before birds)
-
-
-def captioned(context, texts=TEXTS, labels=(0, 1, 0, 1, 2, 2)):
-    table = CaptionTable(np.array(labels, np.int32), np.arange(len(texts), dtype=np.int32), texts)
-    write_captions(context.inputs["caption"], table)
-
-
-def test_captions_without_a_frequent_word_are_dropped_and_duplicates_stay(context):
-    captioned(context)
-    context.config.text_filter.words_per_class = 1
-    result = filter_captions.run(context)
-    assert result == {"captions": 6, "kept": 5, "words": ["green", "bird", "sofa"]}
-    assert captions_of(context)[1:] == [
-        ("0", "0", "a green bird"),
-        ("0", "2", "a green bird"),
-        ("1", "3", "green grass"),
-        ("2", "4", "a sofa"),
-        ("2", "5", "Bird on a sofa"),
-    ]
-    assert rows_of(context.folder / "words.csv") == [
-        ("word", "count"), ("green", "3"), ("bird", "3"), ("sofa", "2"),
-    ]  # fmt: skip
-    table = rows_of(context.folder / "filter.csv")
-    assert table[0] == ("label", "caption", "kept", "why")
-    assert table[2] == ("1", "two birds", "0", "contains none of the frequent words")
-    assert table[6] == ("2", "Bird on a sofa", "1", "contains bird, sofa")
-
-
-def test_substrings(context):
-    captioned(context)
-    context.config.text_filter.words_per_class = 1
-    context.config.text_filter.whole_words = False
-    assert filter_captions.run(context)["kept"] == 6
-
-
-def test_a_class_without_a_caption_left_is_refused_unless_allowed(context, caplog):
-    captioned(context, ("one cat", "one cat", "a dog", "an owl"), (0, 0, 1, 2))
-    context.config.text_filter.words_per_class = 1
-    # one, cat and dog are the words.
-    with pytest.raises(UserError) as error:
-        filter_captions.run(context)
-    assert str(error.value) == (
-        "no caption of class owl has one of the 3 most frequent words (one, cat, dog): raise"
-        " config.text_filter.words_per_class, or set config.text_filter.allow_empty_classes=True"
-        " to draw no image of such a class."
-    )
-    context.config.text_filter.allow_empty_classes = True
-    assert filter_captions.run(context)["kept"] == 3
-    assert "warning: stage: no caption of class owl has one of" in caplog.text
-
-
-def test_no_caption_left_at_all_is_refused_even_where_empty_classes_are_allowed(context):
-    captioned(context, ("12", "...", "3"), (0, 1, 2))
-    context.config.text_filter.allow_empty_classes = True
-    with pytest.raises(UserError, match="no caption of class cat, dog, owl"):
-        filter_captions.run(context)
 
 
 def test_the_table_gives_back_what_was_written(tmp_path):
