@@ -23,7 +23,7 @@ from ddb_jax.debias import (
 from ddb_jax.debias.contract import JointMethod, LastLayer, Method, TrainingSet
 
 # GeneratedImages is here for run/plan.py.
-from ddb_jax.debias.generated_images import GENERATED, GeneratedImages  # noqa: F401
+from ddb_jax.debias.generated_images import GENERATED
 from ddb_jax.debias.requirements import (
     AMPLIFIER_ERRORS,
     AMPLIFIER_SCORES,

@@ -13,7 +13,6 @@ from ddb_jax.data.source import Dataset, Source
 from ddb_jax.debias.contract import TrainingSet
 
 # selection_rule is here for run/plan.py and run/cost.py.
-from ddb_jax.debias.method_config import selection_rule  # noqa: F401
 from ddb_jax.debias.pseudo_groups import Groups, assign_bias_groups, assign_groups
 from ddb_jax.debias.requirements import (
     BIAS_FEATURES,
