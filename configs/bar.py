@@ -11,9 +11,9 @@ The original set has no bias labels and no validation split: a tenth of train is
 BiasEnsemble's tree give --config.data.pct=1pct or 5pct.
 
 Published, average accuracy on the test split (Diffusing DeBias, table 2): ERM 51.85 +- 5.92, DDB-I
-70.40 +- 1.41, DDB-II 72.81 +- 1.02. Not yet run in full here. Ours, since the paper's are not
-known: the amplifier's network, the target's optimiser and steps, the held-out tenth; and by choice
-the sampler (50 evaluations of DPM-Solver++ for 1,000 of DDPM) and the weights' running average.
+70.40 +- 1.41, DDB-II 72.81 +- 1.02. Not yet run in full here. The paper does not state the
+amplifier's network, the target's optimiser and steps, or the held-out share: these are ours. By
+choice we sample with DPM-Solver++ (50 evaluations instead of 1,000) and average the weights.
 """
 
 from ml_collections import ConfigDict

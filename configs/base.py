@@ -1,8 +1,8 @@
 """Every field of a run, with its default; a dataset's config changes only what differs.
 
 `get_config()` holds the settings of the paper's experiments as far as they are known
-(Diffusing DeBias, arXiv 2502.09564, and its released diffusion code); where that code is odd, the
-default is what is right and the comment names the value that does what the code does.
+(Diffusing DeBias, arXiv 2502.09564, and its released diffusion code). Where that code deviates
+from the paper, the default follows the paper and the comment names the value of the code.
 
 A config file of your own may lie anywhere. It starts from these settings, or from a data set's:
 
@@ -29,7 +29,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.share_upstream = True
     c.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")  # see docs/methods.md
     c.num_devices = 0  # 0 uses all that are visible
-    # Devices that share one copy of a train state, each holding its part of the longer arrays.
+    # Number of devices that share one copy of a train state; each holds a part of the large arrays.
     c.fsdp = 1
     _data(c)
     _generator(c)
@@ -46,15 +46,15 @@ def _data(c: ConfigDict) -> None:
     c.data.name = ""  # see ddb_jax/data/datasets.py
     c.data.root = ""  # folder, or CSV file, of the original images
     c.data.seed = 0  # of splits and of generated colours; not changed by `seeds`
-    # Of train, where the set brings no validation split; cmnist has its last 5,000.
+    # Share of train, if the set has no validation split; cmnist takes its last 5,000 images.
     c.data.validation_share = 0.1
-    c.data.test_share = 0.2  # of train, where the set brings no test split
-    # Image files are brought to squares: "squash" scales both sides, "center_crop" the shorter one
-    # and cuts off the ends of the longer; "none" takes only images that have the size.
+    c.data.test_share = 0.2  # share of train, if the set has no test split
+    # How images become squares: "squash" scales both sides; "center_crop" scales the shorter side
+    # and crops the longer one; "none" accepts only images of the right size.
     c.data.resize = "squash"
     c.data.max_broken = 0  # images that may be left out because they cannot be read
     c.data.cache = ""  # folder of the decoded images; "" is ddb_jax in the user's cache folder
-    c.data.num_threads = 0  # that decode; 0 is one per core
+    c.data.num_threads = 0  # decoding threads; 0 is one per core
 
 
 def _generator(c: ConfigDict) -> None:
@@ -71,12 +71,12 @@ def _generator(c: ConfigDict) -> None:
     c.unet.trainable_time_table = False  # True is the code's: sinusoids as a trained table
     c.unet.zero_init_output = True  # False is the code's
     c.unet.dtype = "float32"  # of the computation, or "bfloat16"; parameters stay float32
-    # Rematerialisation: a block's inner values are computed again when its gradient is, instead of
-    # kept. A training step takes less memory and up to a third more time.
+    # Rematerialisation: recompute a block's activations for its gradient instead of keeping them.
+    # A training step takes less memory and up to a third more time.
     c.unet.remat = False
 
     c.diffusion = ConfigDict()
-    c.diffusion.image_size = 64  # side in pixels of what it learns and draws
+    c.diffusion.image_size = 64  # side in pixels of the images it is trained on and samples
     c.diffusion.num_timesteps = 1000
     c.diffusion.noise_schedule = "linear"  # or "cosine"
     c.diffusion.beta_start = 1e-4  # linear only
@@ -91,8 +91,8 @@ def _generator(c: ConfigDict) -> None:
     c.diffusion.flip = False  # random horizontal flips
     c.diffusion.ema_decay = 0.9999  # 0 is the code's: no running average
     c.diffusion.batch_size = 32
-    # Parts of a batch that are computed one after the other, their gradients averaged: as many
-    # times less memory for the network's inner values. Only dropout differs from one part.
+    # Gradient accumulation: the batch is computed in this many parts, one after the other. Memory
+    # for activations shrinks by the same factor. Only dropout differs from a whole batch.
     c.diffusion.accumulate = 1
     c.diffusion.num_steps = 100_000
     c.diffusion.optimizer = "adamw"
@@ -117,7 +117,7 @@ def _generator(c: ConfigDict) -> None:
     c.synthesis.guidance_scale = 2.0
     c.synthesis.clip_x_start = True
     c.synthesis.batch_size = 200
-    c.synthesis.shard_size = 1000  # images a file; what a kill can lose
+    c.synthesis.shard_size = 1000  # images per file; a killed run loses one file at most
 
     c.measure_synthesis = ConfigDict()
     c.measure_synthesis.probe_steps = 300  # of the probe of the aligned share; 0 is off
@@ -132,25 +132,25 @@ def _amplifier(c: ConfigDict) -> None:
     c.amplifier.loss = "cross_entropy"  # or "generalized_cross_entropy"
     c.amplifier.gce_q = 0.7
     c.amplifier.gce_scaled = False  # True is LfF's code: q p^q times cross-entropy
-    # Of cross_entropy. An amplifier that is too sure of the aligned images gives them a loss, and
-    # with it a weight in Recipe II, of almost nothing: the classifier then sees conflicting images
-    # alone and unlearns the aligned ones.
+    # Read with cross_entropy. An amplifier that is too sure of the aligned images gives them almost
+    # no loss, and so almost no weight in Recipe II. The classifier then learns from conflicting
+    # images only and forgets the aligned ones.
     c.amplifier.label_smoothing = 0.0
 
     c.pseudo_groups = ConfigDict()
-    # "error_set": conflicting is what the amplifier misclassifies. "loss_threshold": and whose
-    # loss exceeds mean + gamma * std of the losses of what it classifies correctly.
+    # "error_set" flags the images that the amplifier misclassifies. "loss_threshold" flags those of
+    # them whose loss exceeds mean + gamma * std of the losses of correctly classified images.
     c.pseudo_groups.rule = "loss_threshold"
     c.pseudo_groups.gamma = 3.0
-    # Of every class, held to conflict where given scores come without predictions.
+    # Share of each class that is flagged if given scores come without predictions.
     c.pseudo_groups.top_share = 0.05
 
 
 def _classifier(c: ConfigDict) -> None:
     """The classifiers, how they are chosen, searched and evaluated."""
     c.classifier = classifier_section()
-    # Side of the prepared images, of which training crops a random part and evaluation the central
-    # one; 0 is image_size.
+    # Side of the prepared images. Training crops a random part, evaluation the central part; 0 is
+    # image_size.
     c.classifier.source_size = 0
     # Chooses the step whose weights are kept: "last", "average", "worst_class", "class_difference",
     # "worst_pseudo_group", or a rule with bias labels; see ddb_jax/evaluation/selection.py.
@@ -160,13 +160,13 @@ def _classifier(c: ConfigDict) -> None:
     c.classifier.evaluate_every = 500
 
     c.given_scores = ConfigDict()
-    # CSV of scores or pseudo-groups from anywhere, in the place of the amplifier's; "" is none. See
+    # CSV file of scores or pseudo-groups that replace the amplifier's; "" is none. See
     # ddb_jax/data/scores_file.py for its columns.
     c.given_scores.csv = ""
 
     c.search = ConfigDict()
-    # Runs of every method on the first seed, the config as it is and random draws of its learning
-    # rate and two or three fields; the selection rule chooses. 1 is no search.
+    # Number of runs of every method on the first seed: the config itself, then random draws of the
+    # learning rate and two or three fields. The selection rule chooses. 1 is no search.
     c.search.tries = 1
     c.search.seed = 0
 
@@ -193,21 +193,21 @@ def classifier_section() -> ConfigDict:
     # .pth, .safetensors or .npz file with torchvision's names, read without PyTorch; fetched by
     # `python -m ddb_jax.data.download resnet18`. "" trains from scratch.
     c.weights = ""
-    # "head" trains the last layer alone, the rest runs as in evaluation. "head_batch_stats" keeps
+    # "head" trains only the last layer; the rest runs as in evaluation. "head_batch_stats" keeps
     # BatchNorm on the batch's statistics, as LfF's code does on CelebA.
     c.trainable = "all"
     c.backbone_lr_scale = 1.0  # the layers before the head take this times learning_rate
-    # Side that the network sees; 0 is the images' own. Smaller images are enlarged; of larger ones
-    # training sees a random part and evaluation the central one.
+    # Side that the network sees; 0 is the images' own. Smaller images are enlarged. Larger ones are
+    # cropped: at random in training, at the centre in evaluation.
     c.image_size = 64
     c.normalization = "symmetric"  # "imagenet" for ImageNet weights; "cifar"; "unit" is x / 255
-    c.max_shift = 0  # random crops after padding by so many pixels
-    c.random_resized_crop = 0.0  # least share of the area that a random crop has; 0 is off
+    c.max_shift = 0  # random crops after padding by this many pixels
+    c.random_resized_crop = 0.0  # smallest share of the area that a random crop has; 0 is off
     c.flip = True
     c.batch_size = 128
-    # As diffusion.accumulate. BatchNorm's statistics are those of a part, and its running averages
-    # take a step for every part. Where a method weighs examples by the losses of the batch, these
-    # are computed first, which takes a third more time.
+    # As diffusion.accumulate. BatchNorm uses the statistics of each part and updates its running
+    # averages once per part. If a method weights examples by the losses of the batch, these are
+    # computed first, which takes a third more time.
     c.accumulate = 1
     c.num_steps = 5_000
     c.optimizer = "adamw"  # or "sgd"

@@ -2,8 +2,8 @@
 
     python -m ddb_jax.main --config=configs/bffhq.py --config.data.root=data/bffhq
 
---config.data.pct is 0.5pct, 1pct, 2pct or 5pct. The tree is not at a plain address: `python -m
-ddb_jax.data.download bffhq` says how to obtain it. The test split is reported whole
+--config.data.pct is 0.5pct, 1pct, 2pct or 5pct. The set is fetched by hand: `python -m
+ddb_jax.data.download bffhq` says how. The test split is reported whole
 (`average_accuracy`) and on its 500 conflicting images (`conflicting_accuracy`).
 
 Published at 0.5% (Diffusing DeBias, table 3; average, conflicting): ERM -, 60.13 +- 0.46; DDB-I

@@ -7,7 +7,7 @@
 CIFAR-10-C's parameters, and kept in the cache folder; for the published images give
 --config.data.name=ccifar10_tree and --config.data.pct=0.5pct.
 
-Published, average test accuracy at 0.5, 1, 2, 5% (peers of Diffusing DeBias, which has no row; from
+Published, average test accuracy at 0.5, 1, 2, 5% (Diffusing DeBias has no row; these are from
 DeNetDM, arXiv 2403.19863, tables 1 and 2): ERM 23.08, 25.82, 30.06, 39.42; LfF 28.57, 33.07, 39.91,
 50.27; GroupDRO with true groups 33.44, 38.30, 45.81, 57.32. Not yet run in full here. One GPU is
 needed; the cost is estimated and printed before it starts.

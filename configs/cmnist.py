@@ -5,18 +5,18 @@
 
 --config.data.conflicting_share is 0.005, 0.01, 0.02 or 0.05; for the published images give
 --config.data.name=cmnist_tree and --config.data.pct=0.5pct. `configs/cmnist.py:augmented` trains
-with random crops, which the published rows do without.
+with random crops, which the published rows do not use.
 
 Two CPU cores: about 7 minutes a seed and share. Expected average test accuracy at 0.5, 1, 2, 5%,
 three seeds (docs/results.md): ERM 48.4, 62.2, 72.9, 84.5; DDB-I 60.2, 72.4, 81.7, 87.9; DDB-II
 53.0, 67.1, 78.0, 88.0; bias_bal+ddb 76.2, 80.6, 87.9, 91.3 (augmented 86.2, 91.1, 93.0, 95.7);
 GroupDRO with true groups 59.1, 73.5, 81.7, 88.4.
 
-Published, of peers of Diffusing DeBias, which has no row (DeNetDM, arXiv 2403.19863, tables 1 and
+Published (Diffusing DeBias has no row; these are from DeNetDM, arXiv 2403.19863, tables 1 and
 2): ERM 35.34, 50.34, 62.29, 77.63; LfF 63.39, 74.01, 80.48, 85.39; GroupDRO with true groups 59.67,
-71.33, 76.30, 84.40. `configs/cmnist.py:published` comes as near to their protocol as is known: ERM
+71.33, 76.30, 84.40. `configs/cmnist.py:published` follows their protocol as far as it is known: ERM
 28.7, 38.9, 57.1, 74.6; LfF 55.5, 69.1, 77.4, 83.2; GroupDRO 45.7, 56.3, 68.6, 81.7 (three seeds
-of 8 to 25 minutes). What lies between, steps and a choice on the test split: docs/results.md.
+of 8 to 25 minutes). docs/results.md explains the gap: steps, and selection on the test split.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +34,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.data.conflicting_share = 0.005  # of train and validation; 0.9 is no bias
     c.data.counts = "published"  # or "exact_share", see ddb_jax/data/sets/cmnist.py
     c.data.pct = "0.5pct"  # of the published tree, data.name=cmnist_tree
-    c.data.severity = 4  # 1 to 5; of LfF's sets: the larger, the less the colours vary
+    c.data.severity = 4  # 1 to 5, as in LfF's sets: the larger, the less the colours vary
 
     presets.small_generator(c)
     c.synthesis.images_per_class = 200
@@ -58,7 +58,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.plain_selection = "worst_pseudo_group"  # one rule for all without bias labels
     c.classifier.checkpoint_every = 4_000
 
-    c.relative_difficulty.ema = 0.7  # this is Learning from Failure's set; so is the weight
+    c.relative_difficulty.ema = 0.7  # LfF's form of the weight, because this is LfF's set
     c.relative_difficulty.class_normalize = True
     c.disent.lambda_dis = 10.0
     c.disent.lambda_swap_biased = 10.0
@@ -68,7 +68,7 @@ def get_config(preset: str = "") -> ConfigDict:
 
 
 def _published(c: ConfigDict) -> None:
-    """As near to the published rows as is known: LfF's code divides the pixels by 255 twice."""
+    """The published protocol as far as it is known: LfF's code divides the pixels by 255 twice."""
     c.name = "cmnist_published"
     c.methods = ("erm", "lff", "jtt", "disent", "group_dro")
     c.classifier.normalization = "unit_twice"
@@ -80,7 +80,7 @@ def _published(c: ConfigDict) -> None:
 
 
 def _augmented(c: ConfigDict) -> None:
-    """Random crops, which the published rows do without, and twice the steps."""
+    """Random crops, which the published rows do not use, and twice the steps."""
     c.name = "cmnist_augmented"
     c.classifier.max_shift = 2
     c.classifier.random_resized_crop = 0.5

@@ -23,7 +23,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.methods = ("erm", "lff", "diffubias", "diffubias_unfiltered", "rebalanced")
     c.data.reference_share = 0.2
     c.extraction.k = 8  # of about 86 images a class, of which 4 conflict; 100 would be all
-    c.captioned.vague_share = 0.25  # without, every caption has a frequent word
+    c.captioned.vague_share = 0.25  # with 0, every caption has a frequent word
 
     t = c.train_text_to_image
     t.text_layers = 1

@@ -4,8 +4,8 @@
 
 FOLDER holds one folder of images per class, or train/, val/ and test/ with such folders in them;
 splits that are missing are drawn from train by `data.seed`, stratified by class, and the log says
-so. No bias label is needed: look at `report.html` for what the amplifier takes each class to look
-like and for the images that contradict it, and at `scores.csv` for every image's score.
+so. No bias label is needed. `report.html` shows what the amplifier expects of each class and the
+images that contradict it; `scores.csv` holds the score of every image.
 
 Sizes are for a server with one GPU: diffusion at 64 px for 20,000 steps, a ResNet-18 at 224 px. An
 estimate of the time is printed before it starts. On a small set of photographs
@@ -13,7 +13,7 @@ estimate of the time is printed before it starts. On a small set of photographs
 `--config.classifier.weights=data/weights/resnet18-f37072fd.pth` help the classifier most.
 
     --config=configs/folder.py:cpu      diffusion at 32 px and a small classifier at 64 px
-    --config=configs/folder.py:smoke    a minute or two, to see whether all is readable
+    --config=configs/folder.py:smoke    a minute or two, to check that all files can be read
 """
 
 from ml_collections import ConfigDict
@@ -40,7 +40,7 @@ def get_config(preset: str = "") -> ConfigDict:
 
 
 def _cpu(c: ConfigDict) -> None:
-    """Two cores: estimated at about an hour where nothing else runs."""
+    """Two cores: an estimated hour if nothing else runs."""
     c.name += "_cpu"
     c.unet.channels = 32
     c.unet.channel_mults = (1, 2, 2)

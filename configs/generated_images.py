@@ -15,7 +15,7 @@ def add_sections(c: ConfigDict) -> None:
 
 def _add_captions(c: ConfigDict) -> None:
     """Which images conflict, what is said of them, and which captions are kept."""
-    # The biased classifier, of config.classifier's kind, that says which images conflict.
+    # The biased classifier, built like config.classifier, that finds bias-conflicting images.
     c.biased = ConfigDict()
     c.biased.num_steps = 0  # 0 is classifier.num_steps; the paper's and the code's 50 epochs
     c.biased.gce_q = 0.7
@@ -32,7 +32,7 @@ def _add_captions(c: ConfigDict) -> None:
     c.captions.source = "retrieval"
     c.captions.per_image = 3
     c.captions.csv = ""
-    # Name on the hub, or folder. The text names LLaVA-LLaMA-3-8B, the code came with BLIP.
+    # Name on the hub, or folder. The paper names LLaVA-LLaMA-3-8B; the released code uses BLIP.
     c.captions.model = "Salesforce/blip-image-captioning-base"
     c.captions.prompt = ""
     c.captions.decoding = "beam"  # or "nucleus"
@@ -42,7 +42,7 @@ def _add_captions(c: ConfigDict) -> None:
     c.text_filter = ConfigDict()
     c.text_filter.words_per_class = 2  # the words_per_class * classes most frequent words count
     c.text_filter.whole_words = True  # False is the code's: "man" keeps a caption with "woman"
-    c.text_filter.allow_empty_classes = False  # go on where a class has no caption left
+    c.text_filter.allow_empty_classes = False  # continue if a class has no caption left
 
     # Captioned images: the reference of retrieval, and what a text-to-image model is trained on.
     c.captioned = ConfigDict()
@@ -72,8 +72,8 @@ def _add_text_to_image(c: ConfigDict) -> None:
     # Training of the text-to-image model on config.captioned. The result is a folder in diffusers'
     # layout, which diffusers can load.
     c.train_text_to_image = ConfigDict()
-    # A model to start from, whose networks, tokenizer and noise schedule are then taken; its text
-    # encoder and autoencoder stay as they are. "" starts from scratch, with the sizes below.
+    # Folder of a model to fine-tune. Its networks, tokenizer and noise schedule are used; its text
+    # encoder and autoencoder stay frozen. "" starts from scratch, with the sizes below.
     c.train_text_to_image.start_from = ""
     c.train_text_to_image.image_size = 16  # of the captioned images
     c.train_text_to_image.vocab_size = 1_024
@@ -112,17 +112,17 @@ def _add_generated_images(c: ConfigDict) -> None:
     c.steering.rejection_guidance_scale = 1.0
 
     c.generated = ConfigDict()
-    # Generated images of a class, as a share of the images of it that the biased classifier gets
-    # right; 1 is the text's "as many as aligned". 0 draws one for every caption, as the code does.
+    # Generated images per class, as a share of the class's images that the biased classifier gets
+    # right; 1 is the paper's "as many as aligned". 0 draws one per caption, as the code does.
     c.generated.ratio = 1.0
 
-    # What becomes of generated images before anything is trained on them.
+    # Checks of generated images before anything is trained on them.
     c.gate = ConfigDict()
-    # Drop those whose label the biased classifier and the debiased one both deny.
+    # Drop images whose label both the biased and the debiased classifier reject.
     c.gate.labels = True
     c.gate.debiased_method = "jtt"  # any method on real images
-    # Drop copies: those nearer to a training image than copy_ratio times the mean distance to the
-    # copy_neighbours nearest (arXiv 2301.13188, on CIFAR-10).
+    # Drop copies: images closer to a training image than copy_ratio times the mean distance to the
+    # copy_neighbours nearest ones (arXiv 2301.13188, on CIFAR-10).
     c.gate.copies = True
     c.gate.copy_ratio = 0.5
     c.gate.copy_neighbours = 50

@@ -32,7 +32,7 @@ def _add_losses_and_weights(c: ConfigDict) -> None:
     c.lff.ema = 0.7  # of the memories of per-example losses
 
     c.jtt = ConfigDict()  # jtt and jtt+ddb
-    c.jtt.upweight = 50  # times that an error stands in an epoch; the published grid: 20, 50, 100
+    c.jtt.upweight = 50  # repetitions of an error per epoch; published grid: 20, 50, 100
 
     c.committee = ConfigDict()  # BiasEnsemble, lff+be and disent+be
     c.committee.members = 5
@@ -66,8 +66,8 @@ def _add_features_and_networks(c: ConfigDict) -> None:
     c.rebias = ConfigDict()
     c.rebias.lambda_main = 1.0  # weight of the dependence that the classifier minimises
     c.rebias.lambda_biased = 1.0  # and that the biased network maximises
-    # Of the kernels; 0 is the median distance in the batch. The published 1 is nothing on features
-    # that lie further apart, and the method then plain training.
+    # Kernel bandwidth; 0 is the median distance in the batch. With the published value, 1, kernels
+    # vanish on features that lie further apart, and the method becomes plain training.
     c.rebias.bandwidth = 0.0
     c.rebias.biased_lr_scale = 1.0
 

@@ -3,10 +3,10 @@
     python -m ddb_jax.main --config=configs/urbancars.py --config.data.root=data/urbancars
 
 `python -m ddb_jax.data.download urbancars` says how to obtain it. In the results
-`train_weighted_accuracy` is the in-distribution accuracy, `background_gap`,
-`co_occurring_object_gap` and `background_and_co_occurring_object_gap` are what is lost against it
-where these conflict, and the `..._conflicting_accuracy` beside each is the absolute figure: a low
-in-distribution accuracy makes gaps small by itself.
+`train_weighted_accuracy` is the in-distribution accuracy. `background_gap`,
+`co_occurring_object_gap` and `background_and_co_occurring_object_gap` are the losses against it on
+images where these conflict. Read each with its `..._conflicting_accuracy`: a low in-distribution
+accuracy alone makes the gaps small.
 
 Published (Diffusing DeBias, UrbanCars table; ID accuracy, then the gaps): GroupDRO 91.60, 10.90,
 3.60, 16.40; DDB-I 86.39 +- 0.74, 1.85, 0.52, 0.12; DDB-II 98.56 +- 0.92, 2.30, 11.10, 46.70. Not

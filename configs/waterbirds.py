@@ -3,8 +3,8 @@
     python -m ddb_jax.data.download waterbirds
     python -m ddb_jax.main --config=configs/waterbirds.py --config.data.root=data/waterbirds
 
-The figure that is compared is `worst_group_accuracy`; papers' "average" is the one weighted by the
-training groups, `train_weighted_accuracy`, and the plain one is `average_accuracy`.
+Compare `worst_group_accuracy`. The "average" of the papers is weighted by the training groups:
+`train_weighted_accuracy`. The plain average is `average_accuracy`.
 
 Published worst-group accuracy (Diffusing DeBias, table 1): ERM 62.60 +- 0.30, GroupDRO 91.40 +-
 1.10, DDB-I 90.81 +- 0.68, DDB-II 91.56 +- 0.15. Not yet run in full here. The target's optimiser

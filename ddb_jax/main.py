@@ -69,16 +69,16 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
     from ddb_jax.runtime.files import work_path
     from ddb_jax.runtime.stop import stop_flag
 
-    # Handlers of its own: libraries set up the root logger in ways of theirs.
+    # A separate handler, because libraries configure the root logger.
     log = logging.getLogger("ddb_jax")
     log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
-    # orbax logs the tracebacks of what it also raises; what is raised is reported in one sentence.
+    # orbax logs a traceback for every error that it also raises; we report it in one sentence.
     absl_logging.set_verbosity(absl_logging.FATAL)
     try:
         process = (given.coordinator, given.num_processes, given.process_id)
         if given.distributed or any(value is not None for value in process):
             processes.join(*process, given.join_timeout)
-        # What every process would say alike is said by one.
+        # Messages that are the same in every process are printed by one.
         log.setLevel(logging.INFO if jax.process_index() == 0 else logging.ERROR)
         config = config_check.load_config(given.config, overrides)
         config_check.check_config(config)
@@ -103,7 +103,7 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code
     except KeyboardInterrupt:
-        print("ended at once; what the last checkpoint holds is safe.", file=sys.stderr)
+        print("stopped immediately; the last checkpoint is safe.", file=sys.stderr)
         return 130
     except Exception as error:
         processes.leave_if_another_is_gone(error)
@@ -114,7 +114,7 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
 def command_line() -> int:
     """The program `ddb-jax`: `main` in a process of its own, which is set up for it."""
     given, overrides = parse(sys.argv[1:])
-    # Tracing makes many objects that stay: looked through often, they cost a tenth of the start.
+    # Tracing makes many long-lived objects: frequent collections take a tenth of the start-up time.
     gc.set_threshold(100_000, 50, 100)
     keep_freed_memory()
     from ddb_jax.training.compilation import enable_cache

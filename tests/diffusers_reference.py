@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddb_jax.text_to_image.published_params import load_params
+from ddb_jax.text_to_image.published_params import load_published_params
 
 # Networks of this size take far longer to compile than to run.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -47,7 +47,7 @@ def save_randomised(model, folder):
 def load_variables(folder, module, *arguments):
     """The variables of our `module` from the file that `save_randomised` wrote."""
     abstract = jax.eval_shape(module.init, jax.random.key(0), *arguments)["params"]
-    return {"params": load_params(folder, abstract)}
+    return {"params": load_published_params(folder, abstract)}
 
 
 def to_torch(x):

@@ -7,7 +7,7 @@
 --rounds=N                 how often every figure is taken (5)
 --steps=N                  training steps, or network evaluations, in one round (8)
 --peer[=MODE,MODE]         the same work in PyTorch beside it: eager, channels_last, compile, bf16
---json=FILE                write there too, with the value of every round
+--json=FILE                also write there, with the value of every round
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from ddb_jax.benchmark import machine, programs
 from ddb_jax.benchmark.augmentation import augmentation
-from ddb_jax.benchmark.bench import Bench, Row
+from ddb_jax.benchmark.bench import Bench, BenchmarkRow
 from ddb_jax.benchmark.input_pipeline import input_pipeline
 from ddb_jax.benchmark.measure import measure
 from ddb_jax.benchmark.peer.client import MODES, Peer
@@ -42,7 +42,7 @@ from ddb_jax.training.mesh import make_mesh
 # Noise in the place of a preset's data set.
 NUM_IMAGES = 1024
 
-PROGRAMS: dict[str, Callable[[Bench], list[Row]]] = {
+PROGRAMS: dict[str, Callable[[Bench], list[BenchmarkRow]]] = {
     "diffusion_train": functools.partial(measure, programs.diffusion_train),
     "sampling": functools.partial(measure, programs.sampling),
     "classifier_train": functools.partial(measure, programs.classifier_train),
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         for flag in ("rounds", "steps"):
             if getattr(given, flag) < 1:
                 raise UserError(f"--{flag}={getattr(given, flag)} must be at least 1.")
-        if given.json and not given.json.parent.is_dir():  # not found out after minutes
+        if given.json and not given.json.parent.is_dir():  # before minutes of measuring
             raise UserError(f"--json={given.json}: there is no folder {given.json.parent}.")
         presets = choose("--preset", given.preset, PRESETS) if given.preset else []
         sizes = [size for name in presets for size in PRESETS[name]]
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
         report = run(names, benches, list(arguments))
         if given.json:
             write_json(given.json, report)
-    except (UserError, ValueError) as error:  # a ValueError is of sizes that do not fit together
+    except (UserError, ValueError) as error:  # ValueErrors come from sizes that do not fit together
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -138,9 +138,9 @@ def run(
     """Run the programs and print their tables; returns all of it, ready for JSON.
 
     Args:
-        names: Of programs.
-        benches: What they are given, and the programs that run with it.
-        arguments: Of the command line.
+        names: Names of programs.
+        benches: Inputs, each with the programs that run on it.
+        arguments: Arguments of the command line.
     """
     first = benches[0][0]
     conditions = {

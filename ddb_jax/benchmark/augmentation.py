@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ddb_jax.benchmark.bench import Bench, Row, in_turns
+from ddb_jax.benchmark.bench import Bench, BenchmarkRow, in_turns
 from ddb_jax.data.preprocessing import NORMALIZATIONS, augment, to_input
 from ddb_jax.stages.common.networks import input_size
 from ddb_jax.training.compilation import jit
@@ -22,7 +22,7 @@ NUM_BATCHES = 4  # in one round
 MIN_AREA = 0.08  # of the crops, where the config has none
 
 
-def augmentation(bench: Bench) -> list[Row]:
+def augmentation(bench: Bench) -> list[BenchmarkRow]:
     """Images a second, from uint8 on the host to float32 on the device."""
     settings, size = bench.settings, input_size(bench.settings, bench.source)
     min_area = settings.random_resized_crop or MIN_AREA
@@ -63,7 +63,7 @@ def augmentation(bench: Bench) -> list[Row]:
     for pool in pools.values():
         pool.shutdown()
     return [
-        Row(case, "images/s", values, foreign=turns.foreign)
+        BenchmarkRow(case, "images/s", values, foreign=turns.foreign)
         for case, values in turns.values.items()
     ]
 

@@ -1,4 +1,4 @@
-"""What the benchmark programs share: what they are given, what they give back, taking turns."""
+"""Shared parts of the benchmark programs: their inputs, their results, and taking turns."""
 
 import dataclasses
 import statistics
@@ -16,7 +16,7 @@ from ddb_jax.data.source import Source
 T = TypeVar("T")
 
 
-class Row(NamedTuple):
+class BenchmarkRow(NamedTuple):
     """One figure.
 
     Attributes:
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
     @property
     def busy(self) -> bool:
-        """Whether other processes took so much that the figure is of little worth."""
+        """Whether other processes used so much that the figure is unreliable."""
         return bool(self.foreign) and statistics.median(self.foreign) > machine.BUSY
 
 
@@ -82,8 +82,8 @@ class Turns(NamedTuple, Generic[T]):
     Attributes:
         values: By case, one a round.
         cpu: By case, seconds of processor time of every turn.
-        foreign: Of every round the share of the cores that other processes used; empty where the
-            machine does not tell.
+        foreign: For every round, the share of the cores that other processes used; empty if the
+            machine does not report it.
     """
 
     values: dict[str, list[T]]
@@ -94,7 +94,7 @@ class Turns(NamedTuple, Generic[T]):
 def in_turns(
     cases: Mapping[str, Callable[[], T]], rounds: int, helpers: Sequence[int] = ()
 ) -> Turns[T]:
-    """What every case gives in every round; in turns, so that a drift of the machine hits all.
+    """The value of every case in every round; cases take turns, so a drift affects all equally.
 
     `helpers` are numbers of processes whose processor time counts as this one's.
     """

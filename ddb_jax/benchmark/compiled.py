@@ -1,4 +1,4 @@
-"""Compiling a program twice, for the time it takes, and what the compiler says of the result."""
+"""Compiles a program twice to time it, and reads the compiler's figures."""
 
 import contextlib
 import tempfile
@@ -17,8 +17,8 @@ class Compiled(NamedTuple):
         call: Runs it.
         cold: Seconds of tracing and compiling it with an empty cache folder.
         cached: Seconds of the same where the folder holds the program.
-        flops: Floating-point operations of one call; None where the compiler does not tell.
-        bytes_accessed: Of memory, in one call, if no two operations shared a cache; or None.
+        flops: Floating-point operations of one call; None if the compiler does not report it.
+        bytes_accessed: Bytes of memory accessed in one call, without cache reuse; or None.
         memory: Bytes of arguments, results and scratch, what is donated counted once; or None.
     """
 
@@ -51,7 +51,7 @@ def count(compiled: Any) -> tuple[float | None, float | None]:
     cost = compiled.cost_analysis() or {}
     if isinstance(cost, list):  # one entry a program, in some versions
         cost = cost[0] if cost else {}
-    # XLA says -1 of what it does not know.
+    # XLA reports -1 for unknown values.
     flops, accessed = (cost.get(name, 0.0) for name in ("flops", "bytes accessed"))
     return (flops if flops > 0 else None), (accessed if accessed > 0 else None)
 
@@ -71,7 +71,7 @@ def memory(compiled: Any) -> int | None:
 
 @contextlib.contextmanager
 def _empty_cache() -> Iterator[None]:
-    """JAX's compilation cache in a folder of its own for the length of the block."""
+    """Uses a separate folder for JAX's compilation cache within the block."""
     names = (
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",

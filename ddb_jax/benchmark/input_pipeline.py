@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddb_jax.benchmark.bench import Bench, Row, in_turns
+from ddb_jax.benchmark.bench import Bench, BenchmarkRow, in_turns
 from ddb_jax.data.images.cache import divide
 from ddb_jax.data.images.records import RecordSource, open_records, write_shard
 from ddb_jax.data.input_pipeline import train_batches
@@ -18,7 +18,7 @@ NUM_BATCHES = 200  # drawn in one round
 NUM_IMAGES = 2048  # of which they are drawn, at most
 
 
-def input_pipeline(bench: Bench) -> list[Row]:
+def input_pipeline(bench: Bench) -> list[BenchmarkRow]:
     """Images a second, drawn shuffled and thrown away; the records were just written.
 
     What lies in the operating system's file cache is not read from the disk.
@@ -51,7 +51,7 @@ def input_pipeline(bench: Bench) -> list[Row]:
             bench.rounds,
         )
     return [
-        Row(case, "images/s", values, foreign=turns.foreign)
+        BenchmarkRow(case, "images/s", values, foreign=turns.foreign)
         for case, values in turns.values.items()
     ]
 

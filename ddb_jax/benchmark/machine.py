@@ -24,9 +24,9 @@ class Reading(NamedTuple):
 
     Attributes:
         wall: By the clock.
-        own: Of processor time, of this process and the helpers it was asked about.
-        everyone: Of processor time, of all processes on the cores that this one may use; None where
-            the machine does not tell.
+        own: Processor time of this process and the given helpers.
+        everyone: Processor time of all processes on the cores that this one may use; None if the
+            machine does not report it.
     """
 
     wall: float
@@ -42,7 +42,7 @@ def cores() -> list[int]:
 
 
 def read(helpers: Iterable[int] = ()) -> Reading:
-    """What the clocks say now; `helpers` are numbers of processes that work for this one."""
+    """The clocks now; `helpers` are ids of processes that work for this one."""
     own = time.process_time() + sum(_process_seconds(pid) for pid in helpers)
     return Reading(time.perf_counter(), own, _everyone_seconds())
 
@@ -50,7 +50,7 @@ def read(helpers: Iterable[int] = ()) -> Reading:
 def foreign_share(before: Reading, after: Reading) -> float | None:
     """Share of the cores, 0 to 1, that other processes used between two readings.
 
-    The machine counts in hundredths of a second: of a tenth of one it says little.
+    The machine counts in hundredths of a second, so a tenth of a second is measured roughly.
     """
     if before.everyone is None or after.everyone is None or after.wall <= before.wall:
         return None
@@ -73,7 +73,7 @@ def _everyone_seconds() -> float | None:
 
 
 def _process_seconds(pid: int) -> float:
-    """Processor time of another process; 0 where it is not told."""
+    """Processor time of another process; 0 if unknown."""
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return 0.0
@@ -86,8 +86,8 @@ def matrix_product(dtype: str, side: int = 2048) -> Callable[[], float]:
     """Times a product of two large square matrices on one device: operations a second.
 
     Args:
-        dtype: Of the matrices.
-        side: Of the matrices.
+        dtype: Type of the matrices.
+        side: Side of the matrices.
     """
     a = jnp.ones((side, side), dtype)
     product = jit(lambda a: a @ a).lower(a).compile()

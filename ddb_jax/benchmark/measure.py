@@ -1,4 +1,4 @@
-"""Rows of figures of a compiled program, and beside it of the same work in PyTorch."""
+"""Rows of figures of a compiled program, and of the same work in PyTorch."""
 
 import functools
 import time
@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from ddb_jax.benchmark import machine
-from ddb_jax.benchmark.bench import Bench, Row, Turns, in_turns
+from ddb_jax.benchmark.bench import Bench, BenchmarkRow, Turns, in_turns
 from ddb_jax.benchmark.compiled import Compiled, compile_twice
 from ddb_jax.benchmark.programs import Program
 
@@ -16,7 +16,7 @@ OURS = "ours"
 PRODUCT = "matrix product"
 
 
-def measure(build: Callable[[Bench], list[Program]], bench: Bench) -> list[Row]:
+def measure(build: Callable[[Bench], list[Program]], bench: Bench) -> list[BenchmarkRow]:
     """The figures of the programs that `build` makes; see `rows` for what they are."""
     found = []
     for program in build(bench):
@@ -39,7 +39,9 @@ def measure(build: Callable[[Bench], list[Program]], bench: Bench) -> list[Row]:
             row._replace(of=program.title) for row in rows(program, compiled, turns, bench.mesh)
         ]
         for mode, first_seconds in peer_facts.items():
-            peer_row = Row(f"PyTorch, {mode}: first step", "s", [first_seconds], program.title)
+            peer_row = BenchmarkRow(
+                f"PyTorch, {mode}: first step", "s", [first_seconds], program.title
+            )
             found += [peer_row, *comparison(program.title, mode, turns)]
         if peer_facts:
             bench.peer.unload()
@@ -47,7 +49,7 @@ def measure(build: Callable[[Bench], list[Program]], bench: Bench) -> list[Row]:
 
 
 def timed(program: Program, compiled: Compiled, calls: int) -> Callable[[], float]:
-    """Runs it so often; returns seconds a call."""
+    """Runs it that often; returns seconds per call."""
     arguments = program.arguments
 
     def run() -> float:
@@ -63,64 +65,68 @@ def timed(program: Program, compiled: Compiled, calls: int) -> Callable[[], floa
     return run
 
 
-def rows(program: Program, compiled: Compiled, turns: Turns[float], mesh: Mesh) -> list[Row]:
+def rows(
+    program: Program, compiled: Compiled, turns: Turns[float], mesh: Mesh
+) -> list[BenchmarkRow]:
     """Time, rate, operations, memory and compilation of one program."""
     seconds, foreign = turns.values[OURS], turns.foreign
     done, total = program.evaluations
     images = program.images * done / total  # that a call is worth
     found = []
     if program.evaluations == (1, 1):
-        found += [Row("step", "s/step", seconds, foreign=foreign)]
+        found += [BenchmarkRow("step", "s/step", seconds, foreign=foreign)]
     else:
-        found += [Row("image", "s/image", [s / images for s in seconds], foreign=foreign)]
-    found += [Row("rate", "images/s", [images / s for s in seconds], foreign=foreign)]
+        found += [BenchmarkRow("image", "s/image", [s / images for s in seconds], foreign=foreign)]
+    found += [BenchmarkRow("rate", "images/s", [images / s for s in seconds], foreign=foreign)]
     if PRODUCT in turns.values:
         found += speed(compiled.flops, seconds, turns.values[PRODUCT], mesh, foreign)
         if compiled.bytes_accessed:
-            found += [Row("memory accessed a step", "GB", [compiled.bytes_accessed / 1e9])]
+            found += [BenchmarkRow("memory accessed a step", "GB", [compiled.bytes_accessed / 1e9])]
     if compiled.memory:
-        found += [Row("memory of the program", "MB", [compiled.memory / 1e6])]
+        found += [BenchmarkRow("memory of the program", "MB", [compiled.memory / 1e6])]
     peak = (mesh.devices.flat[0].memory_stats() or {}).get("peak_bytes_in_use")
     if peak:
-        found += [Row("memory, most since the start", "MB", [peak / 1e6])]
+        found += [BenchmarkRow("memory, most since the start", "MB", [peak / 1e6])]
     return [
         *found,
-        Row("compilation, empty cache", "s", [compiled.cold]),
-        Row("compilation, from the cache", "s", [compiled.cached]),
+        BenchmarkRow("compilation, empty cache", "s", [compiled.cold]),
+        BenchmarkRow("compilation, from the cache", "s", [compiled.cached]),
     ]
 
 
 def speed(
     flops: float, seconds: list[float], product_rates: list[float], mesh: Mesh, foreign: list[float]
-) -> list[Row]:
+) -> list[BenchmarkRow]:
     """Operations of a step on one device, those a second, and beside a large matrix product's.
 
     Args:
-        flops: Of a step.
-        seconds: Of a step, round by round.
+        flops: Operations of a step.
+        seconds: Seconds per step, round by round.
         product_rates: Operations a second of the matrix product, round by round.
         mesh: The devices.
-        foreign: See Row.
+        foreign: See BenchmarkRow.
     """
     # Emulated devices share the processor.
     devices = mesh.size if mesh.devices.flat[0].platform == "cpu" else 1
     rates = [flops * devices / s for s in seconds]
     percent = [100 * a / b for a, b in zip(rates, product_rates, strict=True)]
     return [
-        Row("operations of a step, by the compiler", "GFLOP", [flops * devices / 1e9]),
-        Row("operations a second", "GFLOP/s", [r / 1e9 for r in rates], foreign=foreign),
-        Row("of a matrix product", "GFLOP/s", [r / 1e9 for r in product_rates], foreign=foreign),
-        Row("share of the matrix product's", "%", percent, foreign=foreign),
+        BenchmarkRow("operations of a step, by the compiler", "GFLOP", [flops * devices / 1e9]),
+        BenchmarkRow("operations a second", "GFLOP/s", [r / 1e9 for r in rates], foreign=foreign),
+        BenchmarkRow(
+            "of a matrix product", "GFLOP/s", [r / 1e9 for r in product_rates], foreign=foreign
+        ),
+        BenchmarkRow("share of the matrix product's", "%", percent, foreign=foreign),
     ]
 
 
-def comparison(of: str, mode: str, turns: Turns[float]) -> list[Row]:
+def comparison(of: str, mode: str, turns: Turns[float]) -> list[BenchmarkRow]:
     """PyTorch's step; ours divided by it, round by round, by the clock and in processor time."""
     seconds, cpu, foreign = turns.values, turns.cpu, turns.foreign
     by_clock = [a / b for a, b in zip(seconds[OURS], seconds[mode], strict=True)]
     by_processor = [a / b for a, b in zip(cpu[OURS], cpu[mode], strict=True) if b > 0]
     return [
-        Row(f"PyTorch, {mode}: step", "s/step", seconds[mode], of, foreign),
-        Row(f"ours / PyTorch, {mode}", "ratio", by_clock, of, foreign),
-        Row(f"the same in processor time, {mode}", "ratio", by_processor, of, foreign),
+        BenchmarkRow(f"PyTorch, {mode}: step", "s/step", seconds[mode], of, foreign),
+        BenchmarkRow(f"ours / PyTorch, {mode}", "ratio", by_clock, of, foreign),
+        BenchmarkRow(f"the same in processor time, {mode}", "ratio", by_processor, of, foreign),
     ]

@@ -1,4 +1,4 @@
-"""What PyTorch is asked to do beside each program, and what it has to find with our weights."""
+"""PyTorch's counterpart of each program, and the expected results with our weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from ddb_jax.diffusion.gaussian import min_snr_weight, q_sample, training_target
 from ddb_jax.diffusion.guidance import guided
 from ddb_jax.diffusion.samplers import make_table
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.stages.common.generator import build_noise_schedule, build_unet, init_params
+from ddb_jax.stages.common.generator import build_noise_schedule, build_unet, init_unet_params
 from ddb_jax.stages.common.networks import build_classifier, init_variables
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.rng import stream
@@ -33,7 +33,7 @@ class PeerTask(NamedTuple):
 
     Attributes:
         task: Numbers, strings and NumPy arrays, read by `peer.steps`.
-        expected: What its check has to find.
+        expected: Expected results of its check.
     """
 
     task: dict[str, Any]
@@ -200,7 +200,7 @@ def _unet_weights(config: ConfigDict, num_classes: int) -> Any:
     """Of the UNet, moved off zero, where half of its layers start and no gradient would pass."""
     side, key = config.diffusion.image_size, stream(0, "benchmark/init")
     unet = build_unet(config, num_classes)
-    fresh = jax.device_get(jax.jit(lambda: init_params(unet, key, (side, side, 3)))())
+    fresh = jax.device_get(jax.jit(lambda: init_unet_params(unet, key, (side, side, 3)))())
     rng = np.random.default_rng(2)
     return jax.tree.map(lambda x: x + np.float32(0.02 * rng.normal(size=x.shape)), fresh)
 

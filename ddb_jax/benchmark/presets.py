@@ -10,7 +10,7 @@ class Size(NamedTuple):
 
     Attributes:
         programs: Names of those that run at it.
-        fields: Of the config, as they are here.
+        fields: Values of config fields.
         num_classes: Number of classes.
         source_size: Side of the images that the classifier is fed.
     """
@@ -111,8 +111,8 @@ def sized(config: ConfigDict, size: Size, given: set[str]) -> ConfigDict:
 
     Args:
         config: As the command line gave it.
-        size: Of PRESETS.
-        given: Fields that the command line named, which keep their value.
+        size: Key of PRESETS.
+        given: Fields set on the command line, which keep their value.
     """
     config = config.copy_and_resolve_references()
     config.unlock()

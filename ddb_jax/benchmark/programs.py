@@ -20,7 +20,7 @@ from ddb_jax.stages.common.generator import (
     build_noise_schedule,
     build_unet,
     guided_unet,
-    init_params,
+    init_unet_params,
 )
 from ddb_jax.stages.common.networks import build_network, init_variables
 from ddb_jax.training.compilation import jit
@@ -35,14 +35,14 @@ class Program(NamedTuple):
     Attributes:
         title: What network at what size.
         function: Jitted.
-        arguments: Of the first call.
-        images: Of one call.
-        dtype: Of the computation.
+        arguments: Arguments of the first call.
+        images: Images per call.
+        dtype: Type of the computation.
         trains: Its first result is the first argument of the next call.
         evaluations: Of the network: those of one call, and those that an image takes in all, where
             the two differ. Time is then given for a whole image.
         loops: It holds a loop, whose body the compiler's count of operations counts once.
-        peer: What PyTorch is asked to do, and what it has to find; None without a counterpart.
+        peer: The same work for PyTorch, and its expected result; None without a counterpart.
     """
 
     title: str
@@ -197,7 +197,7 @@ def unet_params(bench: Bench) -> Any:
     """Fresh parameters of the diffusion model; traceable."""
     side = bench.config.diffusion.image_size
     unet = build_unet(bench.config, bench.num_classes)
-    return init_params(unet, stream(0, "benchmark/init"), (side, side, 3))
+    return init_unet_params(unet, stream(0, "benchmark/init"), (side, side, 3))
 
 
 def _unet_title(config: ConfigDict) -> str:

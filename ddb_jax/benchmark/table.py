@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from ddb_jax.benchmark import machine
-from ddb_jax.benchmark.bench import Row
+from ddb_jax.benchmark.bench import BenchmarkRow
 
 WIDTH = 58
 
@@ -14,7 +14,7 @@ def heading() -> str:
     return f"\n{'':{WIDTH}}{'median':>10}{'quartiles':>20}"
 
 
-def lines(rows: Iterable[Row]) -> list[str]:
+def lines(rows: Iterable[BenchmarkRow]) -> list[str]:
     """One line a row, below the name of what the rows are of."""
     found, of = [], ""
     for row in rows:
@@ -25,7 +25,7 @@ def lines(rows: Iterable[Row]) -> list[str]:
     return found
 
 
-def line(row: Row) -> str:
+def line(row: BenchmarkRow) -> str:
     """Median and quartiles; a figure of one value has no quartiles."""
     indent = "    " if row.of else "  "
     low, middle, high = quartiles(row.values)
@@ -47,7 +47,7 @@ def figure(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def footnotes(tables: Mapping[str, Sequence[Row]], others: float | None) -> str:
+def footnotes(tables: Mapping[str, Sequence[BenchmarkRow]], others: float | None) -> str:
     """What other processes did meanwhile."""
     found = []
     if any(row.busy for rows in tables.values() for row in rows):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from ddb_jax.benchmark.bench import Bench, Row, in_turns
+from ddb_jax.benchmark.bench import Bench, BenchmarkRow, in_turns
 from ddb_jax.benchmark.training_run import training_run
 from ddb_jax.data.input_pipeline import Batch, train_batches
 from ddb_jax.debias.contract import TrainingSet
@@ -37,15 +37,15 @@ class TrainingRounds(NamedTuple):
     blocked: list[float]
 
 
-def training(bench: Bench) -> list[Row]:
+def training(bench: Bench) -> list[BenchmarkRow]:
     """Plain training (ERM): a step with a ready batch, fed by the pipeline, and in a whole run."""
     (ready, fed, blocked), foreign = measure_training(bench)
     percent = [100 * share for share in waiting_share(ready, fed)]
     rows = [
-        Row("ready batch", "s/step", ready, foreign=foreign),
-        Row("fed by the pipeline", "s/step", fed, foreign=foreign),
-        Row("of it, host in next()", "s/step", blocked, foreign=foreign),
-        Row("share of time waiting for data", "%", percent, foreign=foreign),
+        BenchmarkRow("ready batch", "s/step", ready, foreign=foreign),
+        BenchmarkRow("fed by the pipeline", "s/step", fed, foreign=foreign),
+        BenchmarkRow("of it, host in next()", "s/step", blocked, foreign=foreign),
+        BenchmarkRow("share of time waiting for data", "%", percent, foreign=foreign),
     ]
     return rows + training_run(bench, *init_and_step(bench, "erm"), stream(0, AUGMENT_KEY))
 

@@ -1,4 +1,4 @@
-"""What a real training run spends its time on beside the steps: data, logging, checkpoints."""
+"""Time that a real training run spends outside its steps: data, logging, checkpoints."""
 
 import statistics
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from ddb_jax.benchmark.bench import Bench, Row
+from ddb_jax.benchmark.bench import Bench, BenchmarkRow
 from ddb_jax.data.input_pipeline import Batch, train_batches
 from ddb_jax.training.fit import Schedule, fit
 from ddb_jax.training.train_state import TrainState
@@ -18,7 +18,7 @@ FEWEST_STEPS = 24
 
 
 class Clock:
-    """What `fit` is given in the place of its batches and its stop flag; notes the time.
+    """Replaces the batches and the stop flag of `fit`, and records times.
 
     `fit` asks the flag, logs and saves what is due, takes a batch and calls the step, in this
     order. The flag waits until the step is done, so that nothing overlaps: shares are upper bounds.
@@ -27,7 +27,7 @@ class Clock:
         asked: When the step before was done, one entry more than steps.
         taking: When the next batch was wanted.
         taken: When it was there.
-        signal: Of a stop that never comes.
+        signal: Signal of a stop that never comes.
     """
 
     signal = 0
@@ -55,14 +55,14 @@ class Clock:
 
 def training_run(
     bench: Bench, init: Callable[[], TrainState], step: Callable, key: jax.Array
-) -> list[Row]:
+) -> list[BenchmarkRow]:
     """Train by `training.fit.fit` for some dozens of steps, and say where the time went.
 
     Args:
         bench: Its steps, and of its config the batch size and the two intervals are read.
         init: Makes the first state.
         step: The training step, not jitted.
-        key: Of its random transforms.
+        key: Random key of its transforms.
     """
     settings, clock = bench.settings, Clock()
     length = max(FEWEST_STEPS, ROUNDS_OF_STEPS * bench.steps)
@@ -101,16 +101,16 @@ def shares(
     save_every: int,
     config_log_every: int,
     config_save_every: int,
-) -> list[Row]:
+) -> list[BenchmarkRow]:
     """Of a run's time: what is not the step, as its intervals would have it.
 
     Args:
         clock: After the run.
         end: When `fit` returned: the last checkpoint was written.
         log_every: Interval of the run; `save_every` likewise.
-        save_every: Of checkpoints.
+        save_every: Interval of checkpoints.
         config_log_every: Interval that the shares are of; 0 is never, and so below.
-        config_save_every: Of checkpoints.
+        config_save_every: Interval of checkpoints.
     """
     steps = range(1, len(clock.asked) - 1)  # the first holds the compilation
     step = statistics.median(clock.asked[i + 1] - clock.taken[i] for i in steps)
@@ -130,9 +130,9 @@ def shares(
     }
     whole = step + sum(per_step.values())
     return [
-        Row("a whole run: batch to the device, and step", "s/step", [step]),
-        Row("of one log line", "s", [log]),
-        Row("of one checkpoint, until it is written", "s", [save]),
-        *(Row(f"share of {name}", "%", [100 * s / whole]) for name, s in per_step.items()),
-        Row("share of all that is not the step", "%", [100 * (1 - step / whole)]),
+        BenchmarkRow("a whole run: batch to the device, and step", "s/step", [step]),
+        BenchmarkRow("of one log line", "s", [log]),
+        BenchmarkRow("of one checkpoint, until it is written", "s", [save]),
+        *(BenchmarkRow(f"share of {name}", "%", [100 * s / whole]) for name, s in per_step.items()),
+        BenchmarkRow("share of all that is not the step", "%", [100 * (1 - step / whole)]),
     ]

@@ -30,11 +30,11 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
     Args:
         argument: Path of the config file, with ":preset" or without. Where there is no such file,
             configs/NAME.py is the package's own.
-        overrides: The flags, as given.
+        overrides: The flags as given.
 
     Raises:
-        UserError: The file or preset cannot be loaded, or fields or values are wrong; all fields
-            are named at once.
+        UserError: The file or preset cannot be loaded, or fields or values are wrong; names all of
+            them at once.
     """
     argument = _find_file(argument)
     try:
@@ -216,14 +216,14 @@ def _unusable_devices(config: ConfigDict, drawn: Sequence[str]) -> list[str]:
 
 
 def _unequal_sizes(config: ConfigDict) -> list[str]:
-    """A sentence when images would be cropped, or resized, that should not be."""
+    """Error messages if images would be cropped or resized by mistake."""
     generator = config.diffusion.image_size
     classifier = config.classifier.source_size or config.classifier.image_size
     if 0 < config.amplifier.image_size < generator:
         return [
             f"config.amplifier.image_size is {config.amplifier.image_size}, less than"
-            f" config.diffusion.image_size, {generator}: the amplifier would see parts of the"
-            " images, and judge by others; take 0 for the same"
+            f" config.diffusion.image_size, {generator}: the amplifier would be trained on parts of"
+            " the images and judge other parts; take 0 for equal sizes"
         ]
     if config.data.resize != "none" or config.data.name in ARRAYS or generator == classifier:
         return []
@@ -235,7 +235,7 @@ def _unequal_sizes(config: ConfigDict) -> list[str]:
 
 
 def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
-    """Sentences for lists of wrong entries and numbers that are none."""
+    """Error messages for lists with wrong entries and for values that are no finite numbers."""
     problems = []
     for name in names:
         value = _get(config, name)

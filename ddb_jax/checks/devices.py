@@ -1,4 +1,4 @@
-"""What can be wrong with settings that fit a training to its devices: parts, remat, bfloat16."""
+"""Checks of accumulate, remat and dtype against the devices."""
 
 import logging
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ log = logging.getLogger("ddb_jax")
 
 
 def indivisible_parts(config: ConfigDict, num_devices: int) -> list[str]:
-    """Sentences for batches that cannot be cut into `accumulate` equal parts on every device.
+    """Error messages for batches that cannot be cut into `accumulate` equal parts per device.
 
-    Batches that the devices do not divide are not named again.
+    Batches that do not divide over the devices are reported elsewhere.
     """
     problems = []
     for name in ("diffusion", "amplifier", "classifier"):
@@ -32,22 +32,22 @@ def indivisible_parts(config: ConfigDict, num_devices: int) -> list[str]:
 
 
 def unusable_remat(config: ConfigDict) -> list[str]:
-    """Sentences for networks without blocks."""
+    """Error messages for `remat` on networks without blocks."""
     return [
-        f"config.{name}.remat is True, and the network {config[name].network} has no blocks whose"
-        " inner values could be computed again: take False"
+        f"config.{name}.remat is True, and the network {config[name].network} has no blocks to"
+        " rematerialise: take False"
         for name in ("amplifier", "classifier")
         if config[name].remat and config[name].network not in (*RESNETS, *DENSENETS)
     ]
 
 
 def unusable_bfloat16(config: ConfigDict, drawn: Iterable[str], device: jax.Device) -> list[str]:
-    """A sentence where the device cannot compute in it; where it is slow, a warning is logged.
+    """An error message if the device cannot compute in it; logs a warning if it is slow.
 
     Args:
-        config: Whose `dtype` fields are read.
-        drawn: Sections that are used because images are drawn from captions.
-        device: One of those that compute.
+        config: Its `dtype` fields are read.
+        drawn: Sections used for drawing images from captions.
+        device: One of the devices in use.
     """
     names = ["unet", "amplifier", "classifier"]
     names += [name for name in drawn if name == "text_to_image"]

@@ -1,4 +1,4 @@
-"""What can be wrong with the settings of generated images, found before anything is trained."""
+"""Checks of the settings of generated images, before anything is trained."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ INSTALL_CAPTIONS = "pip install -e '.[captions]'"
 
 
 def batch_sections(config: ConfigDict) -> tuple[str, ...]:
-    """Sections whose batches the devices share, where a method draws images."""
+    """Sections whose batches are split over the devices, if a method draws images."""
     images = _images(config)
     if not any(row.captions for row in images):
         return ()
@@ -29,10 +29,10 @@ def batch_sections(config: ConfigDict) -> tuple[str, ...]:
 
 
 def unusable_generated(config: ConfigDict) -> list[str]:
-    """Sentences for settings of generated images that cannot work.
+    """Error messages for settings of generated images that cannot work.
 
     Args:
-        config: Its methods are known ones.
+        config: A config whose methods exist.
     """
     images = _images(config)
     if not images:

@@ -1,4 +1,4 @@
-"""What can be wrong with the settings of methods, and of the search over them."""
+"""Checks of the settings of methods, and of the search over them."""
 
 import math
 
@@ -10,10 +10,10 @@ from ddb_jax.stages.common.example_method import example_method
 
 
 def unusable_settings(config: ConfigDict) -> list[str]:
-    """Sentences for settings that a method refuses, or that a search cannot work with.
+    """Error messages for settings that a method refuses, or that a search cannot use.
 
     Args:
-        config: Its methods and selection rules are known ones.
+        config: A config whose methods and selection rules exist.
     """
     problems, whole = [], []
     for name in config.methods:

@@ -1,4 +1,4 @@
-"""What can be wrong with a classifier section that only building its network shows."""
+"""Checks of a classifier section that need its network to be built."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from ddb_jax.stages.common.networks import build_classifier, init_variables
 
 
 def unusable_network(name: str, section: ConfigDict, generator_size: int) -> list[str]:
-    """Sentences for a classifier that cannot see such small images or start from such weights.
+    """Error messages for a classifier that cannot take such small images or these weights.
 
-    The file of weights is read here, since a training before it is needed may take hours.
+    The weights file is read here, because hours of training may pass before it is needed.
 
     Args:
-        name: Of the section, as in config.classifier.
-        section: Its choices are known ones.
+        name: Name of the section, as in config.classifier.
+        section: A section whose choices are valid.
         generator_size: Side of the images that a section without image_size sees.
     """
     weights = f"{name}.weights"
     side = section.image_size or generator_size
     scratch = f"or train from scratch with --{weights}="
     if side < 1:
-        return []  # said elsewhere
+        return []  # reported elsewhere
     if section.weights and section.network not in PRETRAINED:
         return [
             f"{weights} is {section.weights}, but weights are read for {', '.join(PRETRAINED)}"

@@ -174,7 +174,7 @@ def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -
 
 
 def missing_settings(settings: Any) -> list[str]:
-    """What the data section leaves empty and the data set cannot do without, a sentence each."""
+    """Error messages for fields of the data section that are empty but required."""
     missing = []
     if settings.name != "digits" and not settings.root:
         what = {
@@ -198,7 +198,7 @@ def cache_folder(settings: Any) -> Path:
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Hash of names, paths, labels, biases and pixels; prepared images bring that of theirs."""
+    """Hash of names, paths, labels, biases and pixels; prepared images already have theirs."""
     named = (dataset.class_names, dataset.bias_names, dataset.fingerprint)
     digest = hashlib.sha256(repr(named).encode())
     for source in dataset.splits.values():

@@ -1,7 +1,7 @@
-"""Batches as NumPy arrays: a training batch is a function of (seed, step) and of nothing else.
+"""Batches as NumPy arrays: a training batch is a function of (seed, step) only.
 
-A resume therefore needs the step alone, and any number of hosts sees the same batches: each takes
-its contiguous block of every batch, the order in which
+Resuming therefore needs only the step, and any number of hosts sees the same batches: each takes
+its contiguous block of every batch, in the order in which
 `jax.make_array_from_process_local_data` joins blocks.
 
 The order is drawn with NumPy, grain reads ahead on threads. grain's own `shuffle` and `mix` work
@@ -34,20 +34,20 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """The batches of steps start_step to num_steps - 1, shuffled anew in every epoch.
+    """The batches of steps start_step to num_steps - 1, reshuffled in every epoch.
 
-    Epochs follow one another without a gap, so that a batch may span two or more of them.
+    Epochs follow each other without a gap, so a batch may span two or more epochs.
 
     Args:
         source: The training split.
-        batch_size: Of all processes together; may exceed the number of examples.
+        batch_size: Examples of all processes together; may exceed the number of examples.
         seed: Seed of the order, at least 0.
         start_step: First step.
         num_steps: Where to end; not the number of batches unless start_step is 0.
         columns: Further per-example arrays [N, ...], looked up by the example's index.
         groups: Group of every example, int [N], at least 0. The occupied groups then take turns,
             so that each is equally frequent in every batch, to within one; each is shuffled
-            without replacement in epochs of its own. None draws from all examples alike.
+            without replacement in its own epochs. None draws uniformly from all examples.
         repeats: How often every example stands in an epoch (of its group), int [N], at least 1;
             None is once.
         num_threads: Threads that read ahead; 0 reads when asked.
@@ -88,7 +88,7 @@ def eval_batches(
 
     Args:
         source: Any split.
-        batch_size: Of all processes together.
+        batch_size: Examples of all processes together.
         num_threads: Threads that read ahead; 0 reads when asked.
         process_index: This process among process_count.
         process_count: Processes that share a batch.
@@ -125,7 +125,7 @@ def _make_draw(
         for members in (np.flatnonzero(groups == group) for group in np.unique(groups))
     ]
 
-    # Twice as many as there are groups: a batch at the seam of two epochs needs both.
+    # Twice the number of groups: a batch on the boundary of two epochs needs both.
     @functools.lru_cache(maxsize=2 * len(members_of))
     def order(group: int, epoch: int) -> np.ndarray:
         return np.random.default_rng([seed, group, epoch]).permutation(members_of[group])
@@ -167,7 +167,7 @@ def _check_columns(columns: Mapping[str, np.ndarray], num_examples: int) -> None
 def _read_ahead(
     batch_at: Callable[[int], Batch], start: int, stop: int, num_threads: int
 ) -> Iterator[Batch]:
-    """The values of batch_at(start) to batch_at(stop - 1), made ahead of time on threads."""
+    """The values of batch_at(start) to batch_at(stop - 1), prefetched on threads."""
     if start >= stop:
         return
     options = grain.ReadOptions(num_threads, 2 * num_threads)

@@ -11,7 +11,7 @@ class Joined(Source):
     """Sources of one image shape end to end; "index" is the position in the whole.
 
     Args:
-        sources: At least one; what they say of labels, bias and paths is kept.
+        sources: At least one; their labels, bias and paths are kept.
 
     Raises:
         ValueError: There is no source, or their images differ in shape.

@@ -46,7 +46,7 @@ class Listing:
         splits: "train", and "validation" and "test" where the layout has them.
         class_names: Name of every label.
         bias_names: Name of every bias value; empty where no bias is annotated.
-        notes: Sentences for the log.
+        notes: Lines for the log.
         bias_attributes: See `Dataset`.
         bias_is_marker: See `Dataset`.
         published_counts: See `Dataset`.
@@ -66,13 +66,13 @@ class Listing:
 def complete_splits(
     listing: Listing, validation_share: float, test_share: float, seed: int
 ) -> Listing:
-    """The listing with the splits it lacks taken from train: seeded, stratified by class, noted.
+    """The listing with missing splits drawn from train: seeded, stratified by class, noted.
 
     Args:
         listing: Has a train split.
-        validation_share: Share of train (what a missing test split has left of it).
+        validation_share: Share of train (after a missing test split was drawn from it).
         test_share: Share of train.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: A class is too small to be divided.
@@ -89,14 +89,14 @@ def complete_splits(
             rest, part = stratified_split(train.labels, share, seed)
         except ValueError as error:
             raise ValueError(
-                f"{listing.name} brings no {split} split, and {error}"
+                f"{listing.name} has no {split} split, and {error}"
                 + (f" ({', '.join(single)})" if single else "")
-                + f": add images, bring a {split} split, or change config.data.{split}_share."
+                + f": add images or a {split} split, or change config.data.{split}_share."
             ) from None
         splits["train"], splits[split] = train.select(np.sort(rest)), train.select(np.sort(part))
         drawn = f"{drawn}+{split}"
         notes.append(
-            f"{listing.name} brings no {split} split: {len(part):,} of the {len(train.paths):,}"
+            f"{listing.name} has no {split} split: {len(part):,} of the {len(train.paths):,}"
             f" training images, a share of {share:g} of every class, were drawn with seed {seed}."
         )
         absent = [

@@ -1,4 +1,4 @@
-"""Bias scores from anywhere: a CSV file that says how suspect every training image is."""
+"""Bias scores from elsewhere: a CSV file that says how suspicious every training image is."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +13,18 @@ from ddb_jax.runtime.errors import first_few
 Row = tuple[int, dict[str, str]]  # line number, fields by column
 
 FLAG_COLUMNS = ("pseudo_group", "pseudo_conflicting", "conflicting_guess")
-# An empty field, or the -1 that our own tables hold for what is not known.
+# An empty field, or -1, which our tables hold for unknown values.
 UNKNOWN = {"loss": ("", "-1"), "predicted": ("", "-1"), "probability": ("", "-1")}
 LARGEST = 3e38  # of a float32
 
 
 class GivenScores(NamedTuple):
-    """What a file says of one split, in the order of its images; None for what it does not say.
+    """Scores of one split from a file, in the order of its images; None for missing columns.
 
     Attributes:
-        loss: float32 [N], at least 0; higher is more suspect of conflicting with the bias.
+        loss: float32 [N], at least 0; higher is more suspicious of conflicting with the bias.
         score: float64 [N], finite; likewise.
-        flagged: bool [N], held to conflict.
+        flagged: bool [N], flagged as bias-conflicting.
         predicted: int32 [N], class that a biased model gives.
         probability: float32 [N] in 0..1, that it gives the image's own label.
     """
@@ -54,7 +54,7 @@ def read_given_scores(
     Args:
         path: The file, UTF-8, with a header line.
         paths_by_split: Images of "train", "validation" and perhaps "test", in order; rows of the
-            last are passed over.
+            last are ignored.
         labels_by_split: int [N] of the same splits.
         class_names: Name of every label.
 
@@ -90,7 +90,7 @@ def read_given_scores(
     train = result["train"]
     if train.loss is None and train.score is None and train.flagged is None:
         raise ValueError(
-            f"{path} says of no training image how suspect it is: fill in a column loss, score,"
+            f"{path} has no scores of training images: fill in a column loss, score,"
             f" {' or '.join(FLAG_COLUMNS)}."
         )
     for name, values in (("loss", train.loss), ("score", train.score)):
@@ -143,7 +143,7 @@ def _join(
     if strange:
         raise ValueError(
             f"{path} has {len(strange):,} of {len(rows):,} rows that are of no image"
-            f" ({first_few(strange)}): images are named as in {example}; mend or remove them."
+            f" ({first_few(strange)}): images are named as in {example}; fix or delete them."
         )
     if repeated:
         raise ValueError(
@@ -170,7 +170,7 @@ def _values(
                 bad.append(f"line {line}: {text!r}")
         if bad:
             raise ValueError(f"{path} has {len(bad):,} values of {name} that are not {words}"
-                             f" ({first_few(bad)}): mend them.")  # fmt: skip
+                             f" ({first_few(bad)}): fix them.")  # fmt: skip
         return values
 
     numbers = {str(i): i for i in range(len(class_names))}
@@ -225,11 +225,11 @@ def _yes_or_no(text: str) -> bool:
 def _refuse_difference(
     path: Path, rows: Sequence[Row], name: str, given: list | None, words: str, expected: list
 ) -> None:
-    """Stop where a column, if there is one, is not what it must be."""
+    """Stop if an existing column has wrong values."""
     pairs = zip(rows, given or expected, expected, strict=True)
     lines = [f"line {line}" for (line, _), value, right in pairs if value != right]
     if lines:
         raise ValueError(
             f"{path} has {len(lines):,} rows whose {name} is not the {words} ({first_few(lines)}):"
-            " mend them, or look whether the rows are of other images."
+            " fix them, or check whether the rows are of other images."
         )

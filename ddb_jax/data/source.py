@@ -153,14 +153,14 @@ class Dataset:
         test: What is reported.
         class_names: Name of every label.
         bias_names: Name of every bias value; empty where no bias is annotated.
-        notes: Sentences for the log, on how the splits were made.
-        bias_attributes: Where the bias has several attributes, for each the class that every bias
-            value goes with in it; an image is aligned with an attribute where that is its label.
-        bias_is_marker: Whether a bias that is not the label only says that the image conflicts, not
-            with what.
+        notes: Lines for the log on how the splits were made.
+        bias_attributes: If the bias has several attributes, for each the class that every bias
+            value goes with; an image is aligned with an attribute if that class is its label.
+        bias_is_marker: Whether a bias other than the label only marks the image as conflicting,
+            without naming the attribute.
         published_counts: What `counts` should give, split by split, where this is a published set;
             only the keys that are known. "train+validation" is of both together.
-        fingerprint: Stands for everything in the splits, pixels too; "" where nobody hashed them.
+        fingerprint: Hash of everything in the splits, including pixels; "" if not computed.
     """
 
     name: str
@@ -203,14 +203,14 @@ def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.nd
     Args:
         labels: int [N].
         share: Between 0 and 1, exclusive.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Raises:
         ValueError: The share is not between 0 and 1, a class has fewer than two examples, or a part
             would have fewer examples than there are classes.
     """
     sizes = np.unique(labels, return_counts=True)[1]
-    taken = math.ceil(share * len(labels))  # as scikit-learn rounds
+    taken = math.ceil(share * len(labels))  # scikit-learn's rounding
     left = len(labels) - taken
     what = f"a share of {share:g} of {len(labels):,} images"
     if not 0 < share < 1:

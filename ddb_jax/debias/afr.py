@@ -1,7 +1,7 @@
-"""Automatic feature reweighting (Qiu et al., ICML 2023): a last layer on what a model gets wrong.
+"""Automatic feature reweighting (Qiu et al., ICML 2023): a last layer for what a model gets wrong.
 
-The last layer of a trained network is trained on, on examples that it was not trained on, weighted
-by how little probability it gave to their labels.
+Training of the last layer continues on held-out examples, weighted by how little probability the
+network gave to their labels.
 """
 
 import functools
@@ -24,7 +24,7 @@ class AFRSettings(Protocol):
         gamma: Sharpness of the weights, 10.
         balance_classes: Divide each weight by its class's count, True.
         regularization: lambda, of the squared distance from the given head, 0.
-        learning_rate: Of gradient descent without momentum, 0.01.
+        learning_rate: Learning rate of gradient descent without momentum, 0.01.
         num_steps: Steps, each on all examples, 500.
         max_gradient_norm: The gradient is scaled down to this norm, 1; 0 leaves it.
     """
@@ -41,7 +41,7 @@ class AFRSettings(Protocol):
 def make(settings: AFRSettings, training_set: TrainingSet) -> LastLayer:
     """A last layer fitted on training images that were held out.
 
-    The probabilities that weigh them are the network's own, or those of DDB's amplifier.
+    They are weighted by the network's own probabilities, or by those of DDB's amplifier.
     """
     num_classes = training_set.num_classes
 
@@ -83,7 +83,7 @@ def example_weights(
         label_probability: p_y, float [N] in 0..1, the first model's probability of the label.
         labels: int [N] in 0..K-1.
         num_classes: K.
-        gamma: 0 weighs all alike; the higher, the more the examples with a low p_y count.
+        gamma: 0 weights all equally; the higher, the more examples with a low p_y count.
         balance_classes: Divide by the number of examples in the class.
 
     Returns:

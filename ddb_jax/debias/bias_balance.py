@@ -1,7 +1,7 @@
 """Bias balancing: training on logits shifted by how often each class goes with the image's bias.
 
-The loss is the cross-entropy of f(x) + log p(y | b), and f alone is used for prediction: what the
-bias says of the class is in the shift, and the network need not learn it. BiasBal of Hong & Yang,
+The loss is the cross-entropy of f(x) + log p(y | b); prediction uses f alone. The shift carries
+what the bias says about the class, so the network need not learn it. BiasBal of Hong & Yang,
 "Unbiased classification through bias-contrastive and bias-balanced learning" (NeurIPS 2021); with
 a bias that a biased model predicts, uLA of Tsirigotis et al., "Group robust classification without
 any group information" (NeurIPS 2023).

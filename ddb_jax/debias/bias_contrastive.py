@@ -1,14 +1,14 @@
-"""Bias-contrastive learning: examples of one class and of unlike bias are drawn together.
+"""Bias-contrastive learning: pulls together examples of one class with different biases.
 
-BiasCon, which is told the bias, and SoftCon, which has the features of a biased network in its
-place: Hong & Yang, "Unbiased classification through bias-contrastive and bias-balanced learning"
-(NeurIPS 2021), after its released code, grayhong/bias-contrastive-learning.
+BiasCon is told the bias; SoftCon uses the features of a biased network instead. Hong & Yang,
+"Unbiased classification through bias-contrastive and bias-balanced learning" (NeurIPS 2021), after
+its released code, grayhong/bias-contrastive-learning.
 
 The released code takes the two terms from two batches: cross-entropy from one of 128 images without
 augmentation, the contrastive loss from one of 64 in which bias-conflicting images are drawn with
-an oversampling ratio of 10. Here both are of the one uniform batch, in two augmented views. A class
-of which the batch holds no bias-conflicting image has no positives in BiasCon, so large batches
-matter more than they do there. The released code also contrasts the network's normalised features
+an oversampling ratio of 10. Here both use the same uniform batch, in two augmented views. A class
+without a bias-conflicting image in the batch has no positives in BiasCon, so large batches matter
+more than in the released code. The released code also contrasts the network's normalised features
 where it has a small network; here it is always a projection of them.
 """
 
@@ -37,7 +37,7 @@ class BiasContrastiveSettings(Protocol):
     """Settings of BiasCon and SoftCon; the values named are their released code's.
 
     Attributes:
-        temperature: Of the contrastive loss, 0.07.
+        temperature: Temperature of the contrastive loss, 0.07.
         ce_weight: Factor of the cross-entropy beside the contrastive loss, which has none: 0.01 on
             Biased-MNIST, 1 on ImageNet.
     """
@@ -61,7 +61,7 @@ def make_biascon(settings: BiasContrastiveSettings, training_set: TrainingSet) -
 
 
 def make_softcon(settings: BiasContrastiveSettings, training_set: TrainingSet) -> JointMethod:
-    """As `make_biascon`, with 1 - cosine similarity of the bias features in the place of the bias.
+    """As `make_biascon`, with 1 - cosine similarity of bias features instead of the bias.
 
     An anchor's loss is the mean over all views of its class, weighted by that dissimilarity.
 
@@ -79,7 +79,7 @@ def dissimilarity(features: jax.Array) -> jax.Array:
 
     Exactly 0 between an example and itself, and where the difference is within rounding: an anchor
     whose every positive is weighted by rounding errors would follow them with full strength. A
-    vector of zeros is as unlike any other as a perpendicular one.
+    vector of zeros counts as perpendicular to all others.
     """
     features = features.astype(jnp.float32)
     length = jnp.linalg.norm(features, axis=1, keepdims=True)

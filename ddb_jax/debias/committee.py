@@ -1,8 +1,8 @@
 """The committee of biased networks of BiasEnsemble (Lee et al., AAAI 2023).
 
 Its members learn with the generalised cross-entropy from different first weights; an image on which
-too few of them are sure of the label is held to conflict with the bias, and the biased network of
-Learning from Failure or DisEnt then learns from the others alone.
+too few of them are sure of the label is flagged as bias-conflicting, and the biased network of
+Learning from Failure or DisEnt then learns only from the others.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ class CommitteeSettings(Protocol):
     Attributes:
         members: Networks, 5.
         gce_q: q of their loss, 0.7.
-        gce_scaled: Its code's form of that loss, with q times the gradient of the true one.
+        gce_scaled: The released code's form of that loss, with q times the gradient.
         confidence: A member agrees with a label that it gives a probability above this, 0.99.
-        agreement: An image counts as aligned when so many members agree, 3.
+        agreement: Number of members that must agree for an image to count as aligned, 3.
     """
 
     members: int
@@ -42,7 +42,7 @@ def member_names(settings: CommitteeSettings) -> tuple[str, ...]:
 def make(settings: CommitteeSettings) -> JointMethod:
     """All members in one step, on the same batches; loss = sum of their mean GCE.
 
-    The released code trains them one after the other, on batches of their own.
+    The released code trains them one after the other, on separate batches.
 
     Raises:
         ValueError: More members have to agree than there are, or there is none, or gce_q lies
@@ -81,7 +81,7 @@ def make(settings: CommitteeSettings) -> JointMethod:
     )
 
 
-def held_to_conflict(
+def flag_conflicting(
     label_probabilities: np.ndarray, settings: CommitteeSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """The committee's vote.

@@ -47,9 +47,9 @@ class Method(NamedTuple):
         columns: Per-example columns that a batch carries beside image, label int32 [B] and index
             int32 [B] (position in the training split): "group" int32 [B], "amplifier_loss"
             float32 [B], "given_bias" int32 [B], "flagged" bool [B], "bias_features" float32 [B, D],
-            each a field of TrainingSet but for the first.
-        sampling: "uniform", or "group_balanced": the groups take turns, so that a small group's
-            examples come as often as a large one's, each group in shuffled epochs of its own.
+            each a field of TrainingSet except the first.
+        sampling: "uniform", or "group_balanced": the groups take turns, so that all groups are
+            equally frequent, each shuffled in its own epochs.
         init_state: Gives the method_state at step 0, a flat dictionary of arrays.
         loss: (per_example_loss float32 [B], method_state, batch) -> (scalar loss, new
             method_state, metrics as a dictionary of scalars). Jit-safe. The per-example loss is
@@ -57,7 +57,7 @@ class Method(NamedTuple):
         adjust_logits: (logits float32 [B, K], batch) -> the logits that the per-example loss is of,
             in training only; None leaves them.
         per_example_loss: (logits, labels int32 [B]) -> float32 [B].
-        repeats: int32 [N], how often every example stands in an epoch of "uniform" sampling; None
+        repeats: int32 [N], how often every example occurs per epoch of "uniform" sampling; None
             is once.
         networks: The one network, under the name "main".
         suspicion: method_state -> float32 [N] in 0..1, how strongly the method suspects each
@@ -112,7 +112,7 @@ class JointMethod(NamedTuple):
             `network(name, *inputs, method=None)` runs one of `networks` in training, by its
             `__call__`, images -> (logits float32 [B, K], features float32 [B, F]), or by the method
             named. The batch holds the augmented, normalised images as "x" float32 [B, S, S, 3];
-            with two views, as "second_x" as well, in augmentations of their own. `key` is
+            with two views, also "second_x", augmented separately. `key` is
             different in every step.
         networks: By name; "main" is the one that is evaluated and kept.
         views: 1, or 2 for two augmentations of every image.
@@ -167,8 +167,8 @@ class LastLayer(NamedTuple):
     """A method that fits a new last layer over a network that plain training left.
 
     Attributes:
-        held_out_share: Share of the training images that plain training leaves out and the layer is
-            fitted on; 0 fits it on the validation split, and the network is that of ERM.
+        held_out_share: Share of the training images that plain training leaves out and on which the
+            layer is fitted; with 0 it is fitted on the validation split, and the network is ERM's.
         fit: (features, seed) -> (kernel float32 [F, K], bias float32 [K], what is to be recorded).
         networks: As in Method, and so are `views` and `needs_whole_batch`: those of plain training.
     """
@@ -214,12 +214,12 @@ def no_state() -> State:
 
 
 def mean_loss(per_example_loss: jax.Array, method_state: State, batch: Batch) -> LossAndState:
-    """The `loss` of a method that weighs all examples alike."""
+    """The `loss` of a method that weights all examples equally."""
     del batch
     return jnp.mean(per_example_loss), method_state, {}
 
 
 def plain(**fields: Any) -> Method:
-    """Plain training, uniform batches and their mean loss, but for the fields given."""
+    """Plain training (uniform batches, mean loss), with the given fields replaced."""
     defaults = {"columns": (), "sampling": "uniform", "init_state": no_state, "loss": mean_loss}
     return Method(**{**defaults, **fields})

@@ -1,7 +1,7 @@
-"""Supervised contrastive learning: how probably an example picks another one of its batch.
+"""Supervised contrastive learning: the probability that an example picks another of its batch.
 
 Khosla et al., "Supervised contrastive learning" (NeurIPS 2020), eq. 2 (L_out). Which examples are
-an anchor's positives, and what each of them counts, is the caller's business.
+an anchor's positives, and how much each counts, is up to the caller.
 """
 
 import jax

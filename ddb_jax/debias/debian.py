@@ -1,8 +1,8 @@
 """DebiAN (Li et al., ECCV 2022): a discoverer splits each class where the classifier is unfair.
 
-Beside the classifier a second network, the discoverer, puts the examples of every class softly
-into two groups that the classifier treats as differently as can be; the classifier gives the group
-that it serves worse the larger weight. Neither bias labels nor a biased network are needed.
+A second network, the discoverer, softly assigns the examples of every class to the two groups that
+the classifier treats most differently. The classifier gives the larger weight to the group that it
+serves worse. Neither bias labels nor a biased network are needed.
 """
 
 from collections.abc import Callable
@@ -38,8 +38,8 @@ class Split(NamedTuple):
         first: P+, float32 [K], the first group's mean probability of the true class.
         second: P-, float32 [K], the second group's.
         balance: 1 - |mean of s - mean of 1 - s|, float32 [K], 1 for groups of one size.
-        count: float32 [K], the class's examples in the batch; the other fields are
-            finite for a class that has none, and say nothing of it.
+        count: float32 [K], the class's examples in the batch; for a class without any the other
+            fields are finite but meaningless.
     """
 
     member: jax.Array
@@ -61,8 +61,8 @@ def make(settings: DebiANSettings, training_set: TrainingSet) -> JointMethod:
     Each network takes the other as fixed. A class with fewer than two examples in the batch is not
     in the sum: both its means are that example's p, whatever s is.
 
-    Both networks step at once on one batch and from one pass of each. The published training takes
-    turns, a step of the one and a step of the other, on two streams of batches.
+    Both networks take a step on the same batch, with one pass of each. The published training
+    alternates between the two networks, on two streams of batches.
 
     The method_state keeps the last membership of every training example in the group of the lower
     mean probability, 0.5 until it comes in a batch with another one of its class.
@@ -163,7 +163,7 @@ def worse_group(split: Split, labels: jax.Array) -> jax.Array:
     """Membership of each example in its class's group of the lower mean probability, float32 [B].
 
     Args:
-        split: Of the batch.
+        split: Groups of the batch.
         labels: int32 [B].
     """
     first_is_better = (split.first > split.second)[labels]

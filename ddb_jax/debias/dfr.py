@@ -11,7 +11,7 @@ import numpy as np
 from ddb_jax.debias.contract import FrozenFeatures, LastLayer, TrainingSet
 from ddb_jax.debias.logistic_regression import Head, fit_logistic_regression
 
-# Far below what changes a prediction, and several times fewer steps than the solver's own.
+# Far below what changes a prediction; several times fewer steps than the solver's default.
 TOLERANCE = 1e-5
 
 
@@ -68,7 +68,7 @@ def fit(
         labels: int [N] in 0..K-1.
         groups: int [N]; only which examples share one matters.
         num_classes: K.
-        seed: Of the halves and subsamples.
+        seed: Seed of the halves and subsamples.
 
     Returns:
         The head, and a record that json can hold: "c"; "worst_group_accuracy" and
@@ -141,7 +141,7 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     deviation = np.std(features, axis=0, dtype=np.float64)
     if not np.isfinite(deviation).all():
         raise ValueError("DFR's features are not all finite.")
-    # What differs by rounding alone is a constant, and is not blown up.
+    # A feature that varies only by rounding is a constant, and is not scaled up.
     return mean, np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
 
 
@@ -177,5 +177,5 @@ def _fit_heads(
             features[rows], labels[rows], num_classes, c=c, penalty=penalty, tolerance=TOLERANCE
         )
 
-    # One after the other, so that each stops at its own convergence and one subsample is in memory.
+    # One after the other: each stops when it converges, and one subsample at a time is in memory.
     return jax.lax.map(one, (rows, c))

@@ -1,10 +1,10 @@
 """DisEnt (Lee et al., NeurIPS 2021): codes of class and bias, the latter swapped between images.
 
-A Learning from Failure whose two branches read both codes; once the codes have come apart, every
-image is also trained on with the bias of another one. The update follows the released code,
-kakaoenterprise/Learning-Debiased-Disentangled. As in LfF, the biased branch may give way to DDB's
-frozen amplifier where examples are weighed, or learn from those examples alone that a committee of
-biased networks holds to be aligned (BiasEnsemble, Lee et al., AAAI 2023).
+Learning from Failure with two branches that read both codes. Once the codes are separated, every
+image is also trained on with the bias code of another one. The update follows the released code,
+kakaoenterprise/Learning-Debiased-Disentangled. As in LfF, DDB's frozen amplifier
+can replace the biased branch in the weights, or the biased branch can learn only from examples that
+a committee of biased networks counts as aligned (BiasEnsemble, Lee et al., AAAI 2023).
 """
 
 import math
@@ -31,7 +31,7 @@ class DisEntSettings(Protocol):
 
     Attributes:
         gce_q: q of the biased branch's generalised cross-entropy, 0.7.
-        gce_scaled: Its code's form of that loss, with q times the gradient of the true one.
+        gce_scaled: The released code's form of that loss, with q times the gradient.
         ema: alpha of the running averages of both branches' losses, 0.7.
         swap_after: Steps before the swap begins, 10,000 of 50,000.
         lambda_dis: Factor of the biased branch's loss; Coloured MNIST 10, Corrupted CIFAR-10 1 or
@@ -50,7 +50,7 @@ class DisEntSettings(Protocol):
 
 
 def make(settings: DisEntSettings, training_set: TrainingSet) -> JointMethod:
-    """Loss = L_dis, and lambda_swap * L_swap more after `swap_after` steps.
+    """Loss = L_dis, plus lambda_swap * L_swap after `swap_after` steps.
 
     With the codes z = [z_l, z_b] of an image, z_b' and y' being another one's of the batch by a
     random permutation, and W the weight of LfF by the cross-entropies of both heads on z,
@@ -66,10 +66,10 @@ def make(settings: DisEntSettings, training_set: TrainingSet) -> JointMethod:
 
 
 def make_on_committee(settings: DisEntSettings, training_set: TrainingSet) -> JointMethod:
-    """The same with CE over the examples that are not flagged as the biased branch's losses.
+    """As `make`, but the biased branch's losses are CE over the examples that are not flagged.
 
-    A swapped code counts by the flag of the image that it came from. Without any such example a
-    loss is 0. Both branches still weigh all examples.
+    A swapped code counts by the flag of the image it came from. A loss is 0 if all are flagged.
+    The weights still apply to all examples.
 
     Raises:
         ValueError: As `make`, or nothing is flagged because there was no committee.
@@ -84,7 +84,7 @@ def make_on_committee(settings: DisEntSettings, training_set: TrainingSet) -> Jo
 
 
 def make_on_amplifier(settings: DisEntSettings, training_set: TrainingSet) -> JointMethod:
-    """The same with W by the loss of the frozen amplifier in the place of the biased head's.
+    """As `make`, but W uses the frozen amplifier's loss instead of the biased head's.
 
     The biased branch trains as in `make`, because its code is what is swapped.
 

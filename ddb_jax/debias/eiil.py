@@ -1,6 +1,6 @@
 """Environment inference for invariant learning (Creager et al., ICML 2021).
 
-The training set is split in the two environments between which a biased model is least invariant.
+The training set is split into the two environments between which a biased model differs most.
 """
 
 import functools
@@ -64,18 +64,18 @@ def infer_environments(
     """A soft assignment to two environments that maximises `environment_penalty`.
 
     The assignment is the sigmoid of one number per example, from a standard normal start. Adam is
-    indifferent to the objective's scale but for its epsilon, beside which the gradients of a large
+    indifferent to the objective's scale except for its epsilon, next to which gradients of a large
     set or of a well fitted one vanish; so the scale gradients are divided by their root mean
     square and the penalty multiplied by N.
 
     Args:
         logits: float [N, K], of a biased model (the paper: plain training, stopped early).
         labels: int [N] in 0..K-1.
-        seed: Of the start.
+        seed: Seed of the initial assignment.
 
     Returns:
         float32 [N] in 0..1; above 0.5 is the environment of the higher mean CE, the examples that
-        conflict with what the model relies on. Where all fall in one environment, or all logits are
+        conflict with what the model relies on. If all fall into one environment, or all logits are
         0, none is above.
 
     Raises:
@@ -132,6 +132,6 @@ def _infer(
     first = raw > 0
     losses = cross_entropy(logits, labels)
     harder = masked_mean(losses, first) > masked_mean(losses, ~first)
-    # An environment that holds everything is not taken for the conflicting one.
+    # An environment that contains everything does not count as the conflicting one.
     keep = harder & ~jnp.all(first) | ~jnp.any(first)
     return jnp.where(size > 0, jax.nn.sigmoid(jnp.where(keep, raw, -raw)), 0.5)

@@ -1,4 +1,4 @@
-"""Empirical risk minimisation: the mean loss, of all alike, or of groups that weigh the same."""
+"""Empirical risk minimisation: the mean loss over examples, or over groups of equal weight."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def group_weights(group_sizes: np.ndarray) -> np.ndarray:
 
 
 def make_reweighting(settings: Any, training_set: TrainingSet) -> Method:
-    """Uniform batches, the loss of an example weighed by 1 / n_g; it has no settings.
+    """Uniform batches, the loss of an example weighted by 1 / n_g; it has no settings.
 
     Importance weighting, the baseline of GroupDRO (Sagawa et al., ICLR 2020, section 3.3).
 

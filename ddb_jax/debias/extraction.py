@@ -1,4 +1,4 @@
-"""Which training images a biased classifier fails on most: DiffuBias' candidates for conflicting.
+"""Training images on which a biased classifier fails most: DiffuBias' conflicting candidates.
 
 DiffuBias (arXiv 2411.16079) takes the K = 100 images of highest loss. Its text reads as 100 in all;
 its code takes 100 per class (200 where 5% of the images conflict). The loss is cross-entropy in the
@@ -17,7 +17,7 @@ class Extraction(NamedTuple):
     Attributes:
         indices: int64 [M], their positions: class by class where drawn per class, the highest
             loss first, equal losses in the order of their positions.
-        notes: Sentences for the log, one for each class that has fewer images than asked for.
+        notes: Lines for the log, one for each class with fewer images than asked for.
     """
 
     indices: np.ndarray

@@ -1,7 +1,7 @@
-"""Training with the generalised cross-entropy of Zhang and Sabuncu, NeurIPS 2018, alone.
+"""Plain training with the generalised cross-entropy of Zhang and Sabuncu, NeurIPS 2018.
 
-It dwells on what is easy, and so on the bias: as a rival it shows how far the biased models of
-other methods are biased.
+It favours easy examples, and so the bias. As a baseline it shows how biased the biased models of
+other methods are.
 """
 
 import functools
@@ -24,7 +24,7 @@ class GCESettings(Protocol):
 
 
 def make(settings: GCESettings, training_set: TrainingSet) -> Method:
-    """Plain training with this loss in the place of cross-entropy.
+    """Plain training with this loss instead of cross-entropy.
 
     Raises:
         ValueError: q lies outside [0, 1], or is 0 with `scaled`.

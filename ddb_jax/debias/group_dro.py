@@ -32,8 +32,8 @@ def make(settings: GroupDROSettings, training_set: TrainingSet) -> Method:
 
     With L_g the mean loss of the group's examples in the batch:
     q_g <- q_g exp(step_size (L_g + C / sqrt(n_g))), renormalised, from 1 / G; loss = sum q_g L_g.
-    A group that is absent from the batch has L_g = 0, and gets no adjustment either: in the
-    original it does when C > 0, so that a group's weight would grow for not being seen. The
+    A group absent from the batch has L_g = 0 and gets no adjustment. In the original it does if
+    C > 0, so that a group's weight grows when it is not seen. The
     adjustment moves the weights only, and is not added to the loss that is returned.
 
     The state is log q, because over a long run a weight kept as q underflows to 0 and no later

@@ -1,6 +1,6 @@
 """Just Train Twice (Liu et al., ICML 2021): what a first model misclassifies is repeated.
 
-The first model may be one that was trained shortly (the method as published) or DDB's amplifier.
+The first model is a briefly trained one (the method as published) or DDB's amplifier.
 """
 
 from typing import Protocol
@@ -14,7 +14,7 @@ class JTTSettings(Protocol):
     """Settings of Just Train Twice.
 
     Attributes:
-        upweight: lambda, how often an example of the error set stands in an epoch; the published
+        upweight: lambda, how often an example of the error set occurs per epoch; the published
             grid is 20, 50, 100.
     """
 
@@ -22,10 +22,10 @@ class JTTSettings(Protocol):
 
 
 def make(settings: JTTSettings, training_set: TrainingSet) -> Method:
-    """Plain training on a set in which every flagged example stands `upweight` times.
+    """Plain training on a set that contains every flagged example `upweight` times.
 
-    Repeated, not weighted: the released code writes the rows out, and a weight would act otherwise
-    on the gradient's noise.
+    Examples are repeated as in the released code, not weighted: a weight would change the noise of
+    the gradient.
 
     Raises:
         ValueError: There is no error set, or upweight is below 1.

@@ -1,8 +1,8 @@
-"""Learning from Failure (Nam et al., NeurIPS 2020): a biased network weighs another one's examples.
+"""Learning from Failure (Nam et al., NeurIPS 2020): a biased network weights another's examples.
 
-The update follows the released code, alinlab/LfF, whose memories and class-wise scaling the paper's
-formula leaves out. Two other biased models may take the part of its own: DDB's frozen amplifier,
-and one that is trained on the examples alone that a committee of biased networks holds to be
+The update follows the released code, alinlab/LfF, with its memories and class-wise scaling, which
+the paper's formula leaves out. Two other models can replace its biased network: DDB's frozen
+amplifier, and a network trained only on examples that a committee of biased networks counts as
 aligned (BiasEnsemble, Lee et al., AAAI 2023).
 """
 
@@ -36,7 +36,7 @@ class LfFSettings(Protocol):
 
     Attributes:
         gce_q: q of the biased network's generalised cross-entropy, 0.7.
-        gce_scaled: Its code's form of that loss, with q times the gradient of the true one.
+        gce_scaled: The released code's form of that loss, with q times the gradient.
         ema: alpha of the running averages of both networks' losses, 0.7.
     """
 
@@ -66,12 +66,12 @@ def make(settings: LfFSettings, training_set: TrainingSet) -> JointMethod:
 
 
 def make_on_committee(settings: LfFSettings, training_set: TrainingSet) -> JointMethod:
-    """The same with CE over the batch's examples that are not flagged as the biased network's loss.
+    """As `make`, but the biased network's loss is CE over the examples that are not flagged.
 
-    Without any, that loss is 0. Both networks still weigh all examples.
+    It is 0 if all are flagged. The weights still apply to all examples.
 
     Raises:
-        ValueError: As `make`, or nothing is flagged because there was no committee.
+        ValueError: As `make`, or there are no flags because there was no committee.
     """
     if training_set.flagged is None:
         raise ValueError("LfF on a committee needs the examples that it does not agree on.")
@@ -83,7 +83,7 @@ def make_on_committee(settings: LfFSettings, training_set: TrainingSet) -> Joint
 
 
 def make_on_amplifier(settings: LfFSettings, training_set: TrainingSet) -> Method:
-    """One network, weighed by the loss of the frozen amplifier in the place of the biased one's.
+    """One network, weighted by the frozen amplifier's loss instead of the biased network's.
 
     Raises:
         ValueError: As `make`, or the amplifier's losses are missing.

@@ -16,7 +16,7 @@ POWER_ITERATIONS = 50
 EIGENVALUE_MARGIN = 1.1
 SMALLEST_SHARE = 1e-9
 
-# TPUs and some GPUs would multiply float32 in fewer bits, too few for the optimality asked for.
+# TPUs and some GPUs multiply float32 with too few bits for the requested tolerance.
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -58,7 +58,7 @@ def fit_logistic_regression(
     Accelerated proximal gradient descent (FISTA, Beck and Teboulle 2009) with gradient restart
     (O'Donoghue and Candes 2015), on centred features, which leaves kernel and objective alone and
     separates them from the bias; the bias is carried back at the end. It starts from the best
-    constant prediction, so the class of no weighted example gets a low bias and no more.
+    constant prediction, so a class without weighted examples only gets a low bias.
     Features of about the same scale converge in fewest steps. May be called under jit, and under
     vmap over `c`, `example_weight`, and features with labels.
 

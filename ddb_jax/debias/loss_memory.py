@@ -28,7 +28,7 @@ def relative_difficulty(biased_loss: jax.Array, loss: jax.Array) -> jax.Array:
 
 
 def new_memory(num_examples: int) -> jax.Array:
-    """Memory of a training set of which nothing was seen, float32 [N]."""
+    """Memory of a training set before any example was seen, float32 [N]."""
     return jnp.full((num_examples,), NOT_SEEN, jnp.float32)
 
 
@@ -37,8 +37,8 @@ def update_memory(memory: jax.Array, index: jax.Array, loss: jax.Array, ema: flo
 
     Args:
         memory: float32 [N], NOT_SEEN where an example was never visited.
-        index: int32 [B], positions of the batch's examples. Where one stands in the batch twice,
-            one of its losses is stored.
+        index: int32 [B], positions of the batch's examples. If one occurs twice in the batch, one
+            of its losses is stored.
         loss: float32 [B], not negative.
         ema: alpha, in [0, 1).
 
@@ -61,8 +61,8 @@ def share_of_class_maximum(
         num_classes: Number of classes.
 
     Returns:
-        float32 [B]; maxima are enlarged by 1e-8, so that a class fitted to a loss of 0 divides by
-        no zero.
+        float32 [B]; maxima are enlarged by 1e-8, to avoid a division by zero for a class with a
+        loss of 0.
     """
     maximum = jax.ops.segment_max(memory, labels, num_classes)
     return memory[index] / (maximum[labels[index]] + EPSILON)
@@ -76,7 +76,7 @@ def class_maximum(values: np.ndarray, labels: np.ndarray, num_classes: int) -> n
 
 
 def init_memories(labels: np.ndarray, biased_loss: np.ndarray | None = None) -> State:
-    """The memories of both models, the biased one's filled where it is frozen and its loss known.
+    """The memories of both models; the biased one's is filled if it is frozen and its loss known.
 
     Args:
         labels: int [N].
@@ -86,7 +86,7 @@ def init_memories(labels: np.ndarray, biased_loss: np.ndarray | None = None) -> 
     return {
         "biased_memory": unknown if biased_loss is None else jnp.asarray(biased_loss, jnp.float32),
         "memory": new_memory(len(labels)),
-        # In the state, not a constant of the training step, which would be N numbers large.
+        # In the state: as a constant it would add N numbers to the compiled training step.
         "labels": jnp.asarray(labels, jnp.int32),
     }
 

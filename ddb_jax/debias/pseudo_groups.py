@@ -13,7 +13,7 @@ class Groups(NamedTuple):
         ids: int32 [N], in 0..G-1.
         names: G names, such as "cat/aligned".
         sizes: int64 [G], all positive.
-        dropped: Names of the cells without an example, which got no id.
+        dropped: Names of the groups without an example, which get no id.
     """
 
     ids: np.ndarray
@@ -73,7 +73,7 @@ RULES: dict[str, Rule] = {"error_set": _error_set_rule, "loss_threshold": loss_t
 def conflicting_by_rule(
     rule: str, labels: np.ndarray, predicted: np.ndarray, losses: np.ndarray, gamma: float
 ) -> tuple[np.ndarray, float]:
-    """Images held to be bias-conflicting, bool [N], and the loss threshold (-inf for none).
+    """Images flagged as bias-conflicting, bool [N], and the loss threshold (-inf for none).
 
     Arguments are those of `loss_threshold`; "error_set" ignores the losses and gamma.
 

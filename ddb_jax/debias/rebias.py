@@ -1,8 +1,8 @@
-"""ReBias (Bahng et al., ICML 2020): features made independent of a network's that must be biased.
+"""ReBias (Bahng et al., ICML 2020): features made independent of those of a biased network.
 
 The classifier f makes its features independent of the features of g, a network with a small
-receptive field; g keeps its own as dependent on f's as it can. Dependence is the Hilbert-Schmidt
-independence criterion (HSIC) of the batch.
+receptive field; g keeps its features as dependent on f's as possible. Dependence is measured by the
+Hilbert-Schmidt independence criterion (HSIC) of the batch.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ class ReBiasSettings(Protocol):
         lambda_main: Weight of the dependence that the classifier minimises, 1.
         lambda_biased: Weight of the dependence that the biased network maximises, 1.
         bandwidth: sigma of both kernels, exp(-|a - b|^2 / (2 sigma^2)), 1 on Biased-MNIST; 0 stands
-            for the median distance in the batch, each network's own. On ImageNet it was the median
-            over a quarter of the training set, taken anew in every epoch.
+            for each network's median distance in the batch. On ImageNet it was the median over a
+            quarter of the training set, updated every epoch.
         biased_lr_scale: The biased network's share of the learning rate, 1.
     """
 

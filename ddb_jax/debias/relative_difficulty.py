@@ -1,4 +1,4 @@
-"""DDB's Recipe II: each example weighs as hard as it is for the amplifier rather than the model."""
+"""DDB's Recipe II: examples that are hard for the amplifier, not for the model, weigh more."""
 
 from typing import Protocol
 
@@ -28,9 +28,9 @@ class RelativeDifficultySettings(Protocol):
         ema: alpha of the running average m <- alpha m + (1 - alpha) loss of the trained model's
             loss per example; 0, the default, is the loss of this step. LfF uses 0.7 to smooth two
             moving networks; here one of them is frozen, and its loss is exact from the start.
-        class_normalize: Divide both losses by their maximum over the whole training set within the
-            class, as LfF does, so that classes of unlike difficulty are weighed alike. Off by
-            default. One outlier sets a class's scale.
+        class_normalize: Divide both losses by their maximum in the class over the whole training
+            set, as LfF does, so that hard and easy classes get similar weights. Off by default: one
+            outlier sets the scale of a class.
         normalize_weights: Rescale the weights to mean 1 within the batch. Off by default: in LfF
             and in DDB the falling mean weight is part of the loss, and Adam hardly feels its
             scale. Under SGD it keeps the step size of plain training.
@@ -46,7 +46,7 @@ def make(settings: RelativeDifficultySettings, training_set: TrainingSet) -> Met
 
     The amplifier is frozen, so its losses are computed once, without augmentation, and come with
     the batch. The memory is updated before it is read, as in LfF. Class maxima are enlarged by
-    1e-8, so that a class fitted to a loss of 0 divides by no zero.
+    1e-8, to avoid a division by zero for a class with a loss of 0.
 
     Raises:
         ValueError: Amplifier losses are missing, of another length than the labels, negative or
@@ -76,7 +76,7 @@ def make(settings: RelativeDifficultySettings, training_set: TrainingSet) -> Met
     def init_state() -> State:
         state = {"loss_memory": new_memory(len(labels))}
         if class_normalize:
-            # In the state, not a constant of the training step, which would be N numbers large.
+            # In the state: as a constant it would add N numbers to the compiled training step.
             state["labels"] = jnp.asarray(labels)
         return state
 

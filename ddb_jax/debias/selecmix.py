@@ -1,8 +1,8 @@
 """SelecMix (Hwang et al., NeurIPS 2022): training on mixtures that contradict the bias.
 
-An image is mixed with one of its own class that looks unlike it, or with one of another class that
-looks like it, where an auxiliary network that is biased on purpose says what looks alike. DDB's
-frozen amplifier may take its part. This is the paper's "Vanilla + SelecMix", after its released
+An image is mixed with one of its class that looks different, or with one of another class that
+looks similar. Similarity is judged by an auxiliary network that is biased on purpose, or by DDB's
+frozen amplifier. This is the paper's "Vanilla + SelecMix", after its released
 code, bluemoon010/SelecMix.
 """
 
@@ -29,10 +29,10 @@ class SelecMixSettings(Protocol):
     """Settings of SelecMix, all of them its auxiliary network's; the values are its code's.
 
     Attributes:
-        temperature: Of the contrastive loss, 0.2.
+        temperature: Temperature of the contrastive loss, 0.2.
         gce_q: q of that loss's generalised cross-entropy, 0.7.
         gce_scaled: Its code's form of it, with q times the gradient of the true one.
-        auxiliary_lr_scale: Its learning rate in parts of the classifier's: 1 on Corrupted CIFAR-10,
+        auxiliary_lr_scale: Its learning rate relative to the classifier's: 1 on Corrupted CIFAR-10,
             2 on Coloured MNIST.
     """
 
@@ -100,7 +100,7 @@ def make(settings: SelecMixSettings, training_set: TrainingSet) -> JointMethod:
 
 
 def make_on_amplifier(settings: SelecMixSettings, training_set: TrainingSet) -> JointMethod:
-    """The same without auxiliary network: images look alike where the amplifier gives them a class.
+    """As `make` without auxiliary network: images are alike if the amplifier predicts one class.
 
     The partner is any image of the own class and another prediction, or of another class and the
     own prediction, drawn evenly. No setting is read.
@@ -142,8 +142,8 @@ def mix(
     """Every image mixed with its partner, one half of the mixture at least.
 
     x = r x_i + (1 - r) x_partner, r uniform in [0, 1/2) for every image; the label is the partner's
-    alone. Where nothing may be its partner an image stays as it is, with its own label; the
-    released code then takes whichever image stands first.
+    alone. An image without a possible partner stays as it is, with its own label; the released
+    code then takes the first image.
 
     Args:
         images: float32 [B, ...].
@@ -162,7 +162,7 @@ def mix(
     partner = jnp.where(mixed, jnp.argmax(preference, axis=1), jnp.arange(len(labels)))
     share = jax.random.uniform(share_key, labels.shape, maxval=0.5)
     share = share.reshape(-1, *[1] * (images.ndim - 1))
-    # Exactly the image itself where that is the partner.
+    # Exactly the image itself if it is its own partner.
     return images + (1.0 - share) * (images[partner] - images), labels[partner], mixed
 
 

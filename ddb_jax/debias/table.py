@@ -48,14 +48,14 @@ class MethodEntry(NamedTuple):
             own module names; any object with attributes will do.
         settings: Config section that holds those fields; "" for a method without any.
         uses_bias_labels: True for an oracle, which is told the true bias of images.
-        pseudo_group_rule: The rule that makes its pseudo-groups, where the method fixes it; None
-            where the configured rule holds.
+        pseudo_group_rule: The rule that makes its pseudo-groups, if the method fixes it; None for
+            the configured rule.
         flagged: Column of the scores that is its TrainingSet.flagged; "" for none.
-        detects_by_loss: What it misclassifies in the end, and its loss there, are its opinion of
-            which training images conflict.
+        detects_by_loss: Its final errors and losses are its verdict on which training images
+            conflict with the bias.
         stage: "train_classifier", or "train_last_layer" for a LastLayer.
-        search: Fields that a hyperparameter search draws beside the learning rate, and what from:
-            (low, high, "linear" or "log") or a list of values.
+        search: Fields that a hyperparameter search draws besides the learning rate, each with its
+            range, (low, high, "linear" or "log"), or a list of values.
         generated: The row of GENERATED whose images it is trained on beside the real ones; "" for
             none.
     """
@@ -271,7 +271,7 @@ def method_entry(name: str) -> MethodEntry:
     if not _takes_generated(entry):
         able = [n for n, e in METHODS.items() if _takes_generated(e)]
         raise ValueError(
-            f"{host} cannot be trained on generated images as {name!r} asks, it needs what is known"
+            f"{host} cannot be trained on generated images as {name!r} asks: it needs what is known"
             f" of real images alone; {', '.join(able)} can"
         )
     title = title if host == "erm" else f"{entry.title} + {title}"

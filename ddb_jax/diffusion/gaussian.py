@@ -113,7 +113,7 @@ def noise_batch(
 ) -> NoisedBatch:
     """All that is random in a training step, drawn for the whole batch.
 
-    A batch that is computed in parts therefore sees the same numbers as one that is not.
+    A batch computed in parts therefore sees the same random numbers as a whole batch.
 
     Args:
       schedule: the noise schedule.

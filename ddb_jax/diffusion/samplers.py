@@ -107,7 +107,7 @@ def dpmpp_2m_table(
 ) -> SamplerTable:
     """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2), deterministic, second order.
 
-    The first step is of first order for want of a predecessor. The last one runs to sigma = 0,
+    The first step is first order, because it has no predecessor. The last one runs to sigma = 0,
     where the step in lambda is infinite and the first-order step is x = x_start.
 
     Raises:

@@ -23,7 +23,7 @@ def log_odds_against(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Log-odds that a classifier gives to "not this label", float32 [B].
 
     ln((1 - p) / p) with p the label's probability. Unlike the cross-entropy -ln p it has a gradient
-    of its own size where p rounds to 1, which is where steering begins.
+    of useful size where p rounds to 1, which is where steering begins.
 
     Args:
       logits: [B, K], K >= 2.
@@ -69,10 +69,10 @@ def steered(
     ln p, as in classifier guidance (arXiv 2105.05233), but on the predicted clean image (universal
     guidance, arXiv 2302.07121) and without the size of g, which differs by orders of magnitude
     between classifiers and timesteps. The image is pushed for as long as the classifier is not
-    convinced; without the factor 1 - p it would be pushed on until its class is lost. sigma_t lets
-    go of the image as it becomes clean, lest a perturbation remain that only the classifier sees.
+    convinced; without the factor 1 - p it would be pushed until its class is lost. sigma_t reduces
+    the push as the image becomes clean, else a perturbation stays that only the classifier sees.
 
-    The gradient does not pass through the network, whose backward pass would be most of the cost.
+    The gradient does not pass through the network: that would be most of the cost.
 
     Args:
       apply_fn: the network, guided already: (x_t, t int32 [B], labels int32 [B]) -> output.

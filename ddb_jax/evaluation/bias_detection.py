@@ -32,16 +32,16 @@ def detection_metrics(
     """Detection of bias-conflicting images, the positive class.
 
     Args:
-        scores: float [N], higher is more suspect of conflicting (the amplifier's loss).
-        flagged: bool [N], held to be conflicting.
+        scores: float [N], higher is more suspicious (the amplifier's loss).
+        flagged: bool [N], flagged as bias-conflicting.
         conflicting: bool [N], the truth; None where it is unknown.
 
     Returns:
         bias_auroc; bias_average_precision, whose baseline is bias_prevalence, the share of
         conflicting images; bias_precision and bias_recall of `flagged`; bias_flagged, its count.
-        A figure that is not defined is None: all but the count where the truth is unknown, AUROC
-        and average precision where all images are of one kind, precision where none is flagged,
-        recall where none conflicts.
+        Undefined figures are None: all but the count if the truth is unknown, AUROC and average
+        precision if all images are of one kind, precision if none is flagged, recall if none
+        conflicts.
 
     Raises:
         ValueError: The lengths differ, or a score is not finite.

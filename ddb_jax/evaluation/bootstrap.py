@@ -18,15 +18,14 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals (Efron & Tibshirani, 1993, chapter 13) of a stratified bootstrap.
 
-    The images of every group are drawn anew, with replacement, as many as there are; those of
+    The images of every group are resampled with replacement, as many as there are; images of
     unknown bias are a stratum of each class. Every accuracy depends only on how many images of each
     group come out right, and n draws from n images of which a share is right give a Binomial(n,
     share) of them: drawing that count is the same as drawing images.
 
-    The intervals tell what another test split might have given, not what another training run
-    would. A group that is all right, or all wrong, has no spread under resampling. The lowest of
-    several noisy accuracies falls below the lowest of the groups' own, so that the interval of a
-    worst group or class leans downwards.
+    The intervals show the spread over test splits, not over training runs. A group that is all
+    right, or all wrong, has no spread under resampling. The minimum of several noisy accuracies
+    lies below the lowest true accuracy, so the interval of a worst group or class is shifted down.
 
     Args:
         labels: int [N] in 0..num_classes-1.
@@ -35,7 +34,7 @@ def bootstrap_intervals(
         num_classes: Number of classes.
         group_by: "conflicting" or "bias", as in `evaluate_predictions`.
         resamples: Bootstrap samples, at least 1.
-        seed: Of the draws.
+        seed: Seed of the draws.
         level: Share of the samples within the interval, between 0 and 1.
 
     Returns:

@@ -5,14 +5,14 @@ The test is that of Carlini et al., "Extracting Training Data from Diffusion Mod
 image, divided by `ratio` times the mean distance to the `neighbours` nearest, is below 1. Dividing
 makes up for flat images, which are near to many. They take 0.5 and 50, of 50,000 images; in a small
 set of few kinds of image, where the 50 nearest are of other kinds too, distinct images pass for
-copies, and fewer neighbours are needed. How many held-out real images are flagged tells.
+copies, and fewer neighbours are needed. The share of held-out real images flagged shows this.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Nearest neighbours are first looked for by a formula that rounds: so many more than asked for are
+# Nearest neighbours are first searched with a formula that rounds; this many extra candidates are
 # then measured exactly.
 SPARE = 16
 
@@ -46,7 +46,7 @@ def copies(
     Args:
         generated: Pixels, uint8 or float [M, D].
         training: Pixels in the same unit [N, D].
-        ratio: Above 0; the higher, the more is held to be a copy.
+        ratio: Above 0; the higher, the more images count as copies.
         neighbours: Training images that the mean is over, at least 1; all where there are fewer.
         chunk_size: Generated images that are compared at a time.
 
@@ -75,7 +75,7 @@ def copies(
     for start in range(0, len(generated), chunk_size):
         chunk = generated[start : start + chunk_size].astype(np.float32)
         here = slice(start, start + len(chunk))
-        # But for |x|^2, which does not change the order.
+        # Without |x|^2, which does not change the order.
         rounded = squared_norms - 2.0 * ((chunk - mean) @ centred.T)
         found = np.argpartition(rounded, candidates - 1, axis=1)[:, :candidates]
         exact = np.linalg.norm(

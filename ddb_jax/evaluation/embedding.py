@@ -10,11 +10,11 @@ MIN_POINTS = 4
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
     """t-SNE (van der Maaten & Hinton, JMLR 2008) with a perplexity of 30, less for few points.
 
-    The start is the first two principal components, so that large distances mean a little, too.
+    It starts from the first two principal components, so that large distances mean a little, too.
 
     Args:
         features: float [N, F], finite, N >= 4, F >= 1.
-        seed: Of the random part.
+        seed: Seed of the random part.
 
     Returns:
         float32 [N, 2]; all zeros where the features are all the same.
@@ -31,6 +31,6 @@ def embed(features: np.ndarray, seed: int) -> np.ndarray:
     perplexity = min(30.0, (len(features) - 1) / 3)
     start = "pca" if features.shape[1] > 1 else "random"
     tsne = TSNE(perplexity=perplexity, init=start, random_state=seed)
-    # Its threads wait for each other by spinning: where cores are shared, ten times as long.
+    # Its threads spin while they wait for each other: on shared cores it takes ten times as long.
     with threadpool_limits(1):
         return tsne.fit_transform(np.asarray(features, np.float32)).astype(np.float32)

@@ -58,7 +58,7 @@ def evaluate_predictions(
     Returns:
         average_accuracy, worst_class_accuracy; unbiased_accuracy (mean over the groups),
         worst_group_accuracy, aligned_accuracy, conflicting_accuracy; and "groups", a list of
-        {name, count, accuracy}. Images of unknown bias count in the first two figures only. An
+        {name, count, accuracy}. Images of unknown bias count only in the first two figures. An
         accuracy over no images is None.
 
     Raises:
@@ -145,7 +145,7 @@ def attribute_gaps(
     bias_attributes: Mapping[str, Sequence[int]],
     reference: float,
 ) -> dict[str, float]:
-    """How much accuracy is lost where some bias attributes conflict and the others are aligned.
+    """Accuracy lost on images where some bias attributes conflict and the others are aligned.
 
     The gaps of UrbanCars (Li et al., arXiv 2212.04825), with the sign that its tables print.
 

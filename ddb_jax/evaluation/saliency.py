@@ -16,8 +16,8 @@ def grad_cam(feature_map: np.ndarray, kernel: np.ndarray, classes: np.ndarray) -
         classes: int [B], the class of each image whose evidence is shown.
 
     Returns:
-        float32 [B, h, w] in 0..1: what speaks for the class, of the image's own greatest value; 0
-        everywhere where nothing does.
+        float32 [B, h, w] in 0..1: evidence for the class, relative to the image's largest value; 0
+        everywhere without evidence.
     """
     weights = np.asarray(kernel, np.float32)[:, classes]  # [F, B]
     evidence = np.einsum("bhwf,fb->bhw", np.asarray(feature_map, np.float32), weights)

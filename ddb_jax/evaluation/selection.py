@@ -2,7 +2,7 @@
 
 The rule decides much of a published number. "worst_true_group" is told the bias labels of the
 validation split, and "oracle_best_on_test" reads the split that is reported: its figures are an
-upper bound, and stand here because published ones were chosen so.
+upper bound. It exists because published figures were chosen that way.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class Rule(NamedTuple):
             "test_split", no groups but the test split in place of validation.
         uses_bias_labels: The rule is told the bias of the validation images.
         title: What it maximises, for people.
-        reads_test: What it is given are the labels and answers of the test split.
+        reads_test: It is given the labels and answers of the test split.
     """
 
     score: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Score]
@@ -45,8 +45,8 @@ def _accuracies(correct: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
 
 
 def _score(figure: float, accuracies: np.ndarray) -> Score:
-    # As float32 holds them: steps that tie go on tying whatever the order of a sum was, and after
-    # a score has been through a float32 checkpoint.
+    # Rounded to float32, so that ties stay ties whatever the order of a sum, and after a score has
+    # been saved in a float32 checkpoint.
     return float(np.float32(figure)), float(np.float32(accuracies.mean()))
 
 
@@ -75,9 +75,9 @@ def _worst_group(labels: np.ndarray, correct: np.ndarray, groups: np.ndarray | N
 
 
 def most_informed(rules: Sequence[str]) -> str:
-    """Of rules that each chose something, the one that was told the most; the first of equals.
+    """Of several rules, the one that was told the most; the first of equals.
 
-    The answers of the test split are more than bias labels, and those more than neither.
+    Answers of the test split count as more than bias labels, and bias labels as more than nothing.
     """
     return max(rules, key=lambda name: (RULES[name].reads_test, RULES[name].uses_bias_labels))
 

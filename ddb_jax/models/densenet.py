@@ -119,7 +119,7 @@ class DenseNet(nn.Module):
             if block < len(self.block_sizes) - 1:
                 h = Transition(conv, norm, name=f"transition_{block}")(h)
         h = nn.relu(norm("final_norm")(h))
-        self.sow("intermediates", "feature_map", h)  # kept where a caller asks for it alone
+        self.sow("intermediates", "feature_map", h)  # kept only if a caller asks for it
         features = global_average_pool(h)
         logits = nn.Dense(self.num_classes, kernel_init=torch_uniform, name="head")(features)
         return logits, features

@@ -1,6 +1,6 @@
 """Convolutions, norms and pooling of images [B, H, W, C], in forms that suit XLA's CPU backend.
 
-Every work-around for that backend is here: im2col for maps smaller than the kernel, transposed
+All workarounds for that backend are here: im2col for maps smaller than the kernel, transposed
 convolution and convolution of doubled pixels by phases, one-pass norms, and max-pooling by shifted
 slices. Each computes what the plain form computes; im2col and doubled pixels by phases are kept to
 the CPU. The arithmetic is PyTorch's.
@@ -38,7 +38,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> 
         return jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-    # Taps that meet nothing but padding, eight of nine over a single pixel, are left out.
+    # Taps that only see padding (eight of nine over a single pixel) are left out.
     taps = [
         range(max(0, pad[0] - stride * (out - 1)), min(k, side + pad[0]))
         for k, side, out, pad in zip((kh, kw), in_sides, out_sides, padding, strict=True)
@@ -88,7 +88,7 @@ def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     PyTorch's with stride 2, padding 2 and output padding 1: out[2i - 2 + k] += x[i] kernel[k]. As
     a convolution of the dilated input its gradient is slow on CPU (100 times) and on CUDA
     (https://github.com/jax-ml/jax/issues/23783), so each of the four phases of the output is a
-    convolution of its own: an even place 2m takes x[m-1], x[m], x[m+1] with taps 4, 2, 0, an odd
+    separate convolution: an even place 2m takes x[m-1], x[m], x[m+1] with taps 4, 2, 0, an odd
     one 2m + 1 takes x[m], x[m+1] with taps 3, 1.
     """
     batch, height, width, _ = x.shape

@@ -14,7 +14,7 @@ from ddb_jax.models.state_dict import read_npz, read_pth, read_safetensors
 
 
 class Pretrained(NamedTuple):
-    """Weights that torchvision offers: where, and their ImageNet top-1 accuracy in percent."""
+    """Weights from torchvision: address, and ImageNet top-1 accuracy in percent."""
 
     url: str
     top_1: float
@@ -36,7 +36,7 @@ READERS = {
     ".npz": read_npz,
 }
 HALF = (np.dtype(np.float16), np.dtype(jnp.bfloat16))
-LISTED = 3  # names that a message gives of each kind
+LISTED = 3  # names of each kind in a message
 
 # Our names, and torchvision's: of the leaves, inside the blocks of a ResNet, and outside blocks.
 LEAF_NAMES = {
@@ -65,10 +65,10 @@ OUTER_NAMES = {
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a .pth, .pt, .safetensors or .npz file by name; half precision as float32.
 
-    PyTorch is not needed, and nothing that the file holds is executed.
+    PyTorch is not needed, and nothing in the file is executed.
 
     Raises:
-        FileNotFoundError: If there is no such file; says where torchvision's are to be had.
+        FileNotFoundError: If there is no such file; says where to get torchvision's.
         ValueError: If the suffix is another, the file is damaged, or it holds something else.
     """
     path = Path(path)
@@ -158,7 +158,7 @@ def load_pretrained(
         The same tree, with NumPy arrays of the same dtypes, and notes for the log.
 
     Raises:
-        FileNotFoundError: If there is no such file; says where torchvision's is to be had.
+        FileNotFoundError: If there is no such file; says where to get torchvision's.
         ValueError: If the network is another, the file cannot be read, or a tensor is missing,
             unexpected or mis-shaped.
     """

@@ -140,7 +140,7 @@ class UNet(nn.Module):
         time, label = self._conditions(t, labels)
         res_block, self_attention = ResBlock, SelfAttention
         if self.remat:
-            # The argument `train` (self counts) is no array.
+            # The argument `train` (self counts) is not an array.
             res_block = nn.remat(ResBlock, static_argnums=(4,))
             self_attention = nn.remat(SelfAttention)
 

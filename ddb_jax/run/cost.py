@@ -1,4 +1,4 @@
-"""What a run will cost, said before it starts: operations of every task, and a rough time."""
+"""The estimated cost of a run, printed before it starts: operations and time of every task."""
 
 import time
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ from ddb_jax.stages.costs import Work
 from ddb_jax.stages.table import STAGES
 from ddb_jax.training.compilation import jit
 
-# Share that whole networks reach of a large matrix product's rate. Two CPU cores were seen at 0.4
-# to 0.7 (docs/results.md); accelerators in float32 lie lower.
+# Whole networks reach this share of a large matrix product's rate. Two CPU cores reached 0.4 to
+# 0.7 (docs/results.md); accelerators in float32 are lower.
 SHARE_OF_PEAK = {"cpu": 0.5}
 OTHER_SHARE_OF_PEAK = 0.3
 
@@ -27,8 +27,8 @@ class Cost(NamedTuple):
 
     Attributes:
         name: The task's.
-        work: What it does, in words.
-        operations: Floating-point operations, of the network's passes alone.
+        work: Description of the work.
+        operations: Floating-point operations of the network's passes.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Cost(NamedTuple):
 def estimate_costs(
     config: ConfigDict, tasks: Iterable[Task], dataset: Dataset, generator_dataset: Dataset
 ) -> list[Cost]:
-    """The work of the tasks that run a network; the others take seconds.
+    """The cost of the tasks that run a network; the others take seconds.
 
     Args:
         config: The resolved config.
-        tasks: Those that are still to be run.
+        tasks: Tasks that still have to run.
         dataset: At the classifier's size.
         generator_dataset: At the generator's size.
     """
@@ -59,10 +59,10 @@ def matrix_product_rate(side: int = 0, repeats: int = 3) -> float:
     """Operations a second of a float32 matrix product on one device, the best of some.
 
     Args:
-        side: Of the matrices; 0 is as large as the device needs to reach its rate.
+        side: Side of the matrices; 0 is as large as the device needs to reach its rate.
         repeats: How many are timed.
     """
-    # A CPU reaches its rate on the smaller one, and is done in an eighth of the time.
+    # A CPU reaches its full rate on the smaller size, in an eighth of the time.
     side = side or (1024 if jax.default_backend() == "cpu" else 2048)
     a = jnp.ones((side, side), jnp.float32)
     product = jit(lambda a: a @ a)

@@ -21,9 +21,9 @@ def memory_table(
     generator_dataset: Dataset,
     mesh: Mesh,
 ) -> str:
-    """A table for people of the memory that training steps take, each compiled for it.
+    """A readable table of the memory that training steps take; each step is compiled for it.
 
-    Of the classifier's trainings, the one with the most networks.
+    Of the classifier trainings, only the one with the most networks is listed.
 
     Args:
         config: The resolved config.
@@ -33,7 +33,7 @@ def memory_table(
         mesh: The devices.
 
     Returns:
-        Some lines; "" where nothing is trained.
+        Some lines; "" if nothing is trained.
     """
     tasks = list(tasks)
     stages, count = {stage for stage, _ in tasks}, len(dataset.class_names)

@@ -1,4 +1,4 @@
-"""Running the plan of a config: what is finished is skipped, what changed is named."""
+"""Runs the plan of a config: skips finished tasks and names changed settings."""
 
 import contextlib
 import json
@@ -43,16 +43,16 @@ def run(
     dry_run: str = "",
     rerun: bool = False,
 ) -> None:
-    """Run what is not finished.
+    """Run all unfinished tasks.
 
     Args:
         config: A checked config.
         workdir: Where everything is written.
         stop: Set when the run is asked to stop.
-        only: Run just the tasks of this stage, or the one task of this name.
+        only: Run only the tasks of this stage, or the one task of this name.
         dry_run: "plan" prints what is done, what would run and its cost, and changes nothing;
             "memory" compiles the training steps besides and prints the memory they take; "" runs.
-        rerun: Do again what other settings made.
+        rerun: Repeat tasks that were made with other settings.
 
     Raises:
         UserError: The work directory was made with other settings and `rerun` is not set; a task
@@ -65,7 +65,7 @@ def run(
     refuse_markers(config, dataset)
     tasks = plan(config, dataset.bias_known and not dataset.bias_is_marker)
     if any(task.stage == "given_scores" for task in tasks):
-        # Looked at every time: a method that is new may need what the file does not say.
+        # Checked every time: a newly added method may need what the file lacks.
         given_scores.read(config, dataset)
     elif config.given_scores.csv:
         log.warning("warning: no method of config.methods reads config.given_scores.csv")
@@ -88,11 +88,11 @@ def run(
     if jax.process_count() > 1:
         if not processes.all_equal(json.dumps(expected, sort_keys=True)):
             raise UserError(
-                "the processes of this run do not see the same: give all of them one config, the"
-                " same images, and a work directory that all of them read."
+                "the processes of this run see different inputs: give all of them the same config,"
+                " images and work directory."
             )
         stop = processes.AgreedStop(stop)
-    # One process holds it for all.
+    # One process holds the lock for all.
     hold = work_directory.locked if first_process() else contextlib.nullcontext
     with hold(workdir):
         if not rerun:
@@ -111,7 +111,7 @@ def run(
 
 
 def _load_datasets(config: ConfigDict, stop: StopFlag) -> dict[str, Dataset]:
-    """The data set at the size that classifiers see and at the size that the generator draws."""
+    """The data set at the classifier's size and at the generator's size."""
     classifier = config.classifier
     sizes = {
         "generator": config.diffusion.image_size,
@@ -125,12 +125,12 @@ def _load_datasets(config: ConfigDict, stop: StopFlag) -> dict[str, Dataset]:
         raise UserError(str(error)) from error
     datasets = {name: loaded[size] for name, size in sizes.items()}
     for split, source in datasets["generator"].splits.items():
-        # Scores are joined by position: an image that could be read at one size only is no match.
+        # Scores are joined by position, so both sizes must have the same images.
         if tuple(source.paths) != tuple(datasets["classifier"].splits[split].paths):
             raise UserError(
                 f"the {split} images of {config.data.name} are not the same at the two sizes"
                 f" {sizes['generator']} and {sizes['classifier']}: some could be read only once;"
-                " run again, or mend them."
+                " run again, or fix them."
             )
     return datasets
 
@@ -148,11 +148,11 @@ def _run_task(
     processes.barrier(f"begin {task.name}")
     work_directory.finish_rename(folder)
     if agreed(lambda: work_directory.is_done(folder, record["fingerprint"])):
-        log.info("%s: done before", task.name)
+        log.info("%s: already done", task.name)
         return
     for name in task.inputs.values():
         if not work_directory.is_done(workdir / name, expected[name]["fingerprint"]):
-            raise UserError(f"{task.name} reads from {name}, which is not done; run that first.")
+            raise UserError(f"{task.name} reads from {name}, which is not done; run it first.")
     partial = work_directory.open_stage(folder, record)
     stage = STAGES[task.stage]
     context = Context(

@@ -21,7 +21,7 @@ from ddb_jax.stages.table import EVERYTHING, STAGES
 
 
 class Task(NamedTuple):
-    """One use of a stage.
+    """One run of a stage.
 
     Attributes:
         name: Its folder in the work directory.
@@ -30,7 +30,7 @@ class Task(NamedTuple):
         data: The size of the images that it reads, "generator" or "classifier".
         sections: The config sections and fields that its result depends on.
         inputs: The tasks that it reads from, by the role they play for it.
-        options: Handed to the stage.
+        options: Options of the stage.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Planner:
             variant: Sets it apart from other uses of the stage with this seed.
             place: Its folder, if not the stage's name.
             sections: Config sections that it depends on beside those of the stage's row.
-            **options: Handed to the stage.
+            **options: Options of the stage.
 
         Raises:
             ValueError: Another task has this name.
@@ -119,7 +119,7 @@ class Planner:
         return name
 
     def upstream(self, seed: int) -> int:
-        """The seed of what comes before the classifiers of a seed."""
+        """The seed of the tasks before the classifiers of a seed."""
         return self.config.seeds[0] if self.config.share_upstream else seed
 
     # DDB: the diffusion model, its images, the amplifier and its scores.
@@ -181,7 +181,7 @@ class Planner:
     # Generated images.
 
     def generated(self, seed: int, entry: MethodEntry) -> dict[str, str]:
-        """Generated images that are fit for training, and what the amplifier says of them."""
+        """Generated images that passed the gate, and the amplifier's scores of them."""
         name, images = entry.generated, GENERATED[entry.generated]
         scored, train_on = entry.requires in OF_AMPLIFIER, self.config.amplifier.train_on
         biased = self.add("train_biased", seed)
@@ -212,7 +212,7 @@ class Planner:
             captions = self.add("filter_captions", seed, {"caption": captions})
         inputs = {"captions": captions, "train_biased": biased}
         if not self.config.text_to_image.folder:
-            # It stands for a pretrained model, of which there is one.
+            # It stands in for a pretrained model, so there is only one for all seeds.
             inputs["train_text_to_image"] = self.text_to_image(self.config.seeds[0])
         return self.add("draw", seed, inputs, variant=name)
 

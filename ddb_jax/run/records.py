@@ -15,7 +15,7 @@ from ddb_jax.runtime.work_directory import fingerprint
 def records(
     config: ConfigDict, tasks: Iterable[Task], data_hashes: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """For each task what its result depends on, with the fingerprint of it all.
+    """For each task, everything its result depends on, and a fingerprint of that.
 
     Args:
         config: The resolved config.

@@ -22,7 +22,7 @@ DECIDING = (
 
 
 def refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
-    """Stop when a method needs bias labels that the dataset lacks."""
+    """Stop if a method needs bias labels that the dataset lacks."""
     oracles = [m for m in config.methods if "true_groups" in requirements(config, m)]
     unknown = sum(int(np.sum(s.bias < 0)) for s in (dataset.train, dataset.validation))
     several = len(oracles) > 1
@@ -35,7 +35,7 @@ def refuse_oracles(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def refuse_markers(config: ConfigDict, dataset: Dataset) -> None:
-    """Stop when what is asked for needs to know with what an image conflicts."""
+    """Stop if a request needs the bias attribute and the dataset only marks conflicting images."""
     asking = [f"config.methods {m}" for m in config.methods if m in ("bias_bal", "bias_con")]
     if config.evaluation.group_by == "bias":
         asking.append("config.evaluation.group_by 'bias'")
@@ -50,7 +50,7 @@ def refuse_markers(config: ConfigDict, dataset: Dataset) -> None:
 def refuse_changed(
     workdir: Path, config: ConfigDict, tasks: list[Task], expected: dict[str, dict[str, Any]]
 ) -> None:
-    """Stop when a task but the report was made with other settings."""
+    """Stop if any task except the report was made with other settings."""
     differing: list[str] = []
     changed: list[str] = []
     if (workdir / "config.json").exists():

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is one sentence saying what, where and how."""
+    """An error that the user can fix; the message is one sentence saying what, where and how."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved its state; the message says how to go on.
+    """The run was asked to stop and has saved its state; the message says how to resume.
 
     Args:
         message: What was saved, and where.
@@ -34,6 +34,6 @@ def first_few(items: Iterable[object], *, shown: int = 3, separator: str = ", ")
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what another library says of an error, to be quoted in a sentence."""
+    """The first line of another library's error message, to quote in a sentence."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else repr(error)

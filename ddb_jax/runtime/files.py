@@ -1,9 +1,9 @@
 """Files of the work directory, which is a local folder or lies on an object store (gs://, s3://).
 
 Everything a stage writes goes through here: process 0 writes, the others do nothing, and a reader
-sees either the old content of a file or the new one, never half of it. A path is pathlib's where it
-is local and `etils.epath`'s elsewhere; both have `/`, `name`, `parent`, `exists`, `is_file`,
-`is_dir`, `iterdir`, `read_bytes` and `read_text`, and stages use no more of them.
+sees either the old content of a file or the new one, never half of it. Local paths are pathlib's,
+others are `etils.epath`'s; both have `/`, `name`, `parent`, `exists`, `is_file`,
+`is_dir`, `iterdir`, `read_bytes` and `read_text`, and stages use nothing else.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from etils import epath
 from ddb_jax.runtime.errors import UserError, first_line
 from ddb_jax.runtime.processes import from_first
 
-# Scheme -> library that reads and writes it, where TensorFlow is not installed.
+# Scheme -> library that reads and writes it without TensorFlow.
 SCHEMES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 
 
 def work_path(text: str) -> Path:
-    """The path that a user names: of a local folder, or of one on an object store.
+    """The path of a local folder, or of a folder on an object store, from the user's text.
 
     Raises:
         UserError: The object store is of another kind, its library is missing, or it cannot be
@@ -50,13 +50,13 @@ def work_path(text: str) -> Path:
         raise UserError(
             f"--workdir={text} needs the library {SCHEMES[scheme]}: pip install {SCHEMES[scheme]}."
         ) from error
-    except Exception as error:  # every store's library raises types of its own
+    except Exception as error:  # every store's library raises different types
         raise UserError(f"--workdir={text} cannot be reached ({first_line(error)}).") from error
     return path
 
 
 def is_local(path: Path) -> bool:
-    """Whether the operating system knows the path."""
+    """Whether the path is local."""
     return "://" not in os.fspath(path)
 
 
@@ -66,10 +66,10 @@ def first_process() -> bool:
 
 
 def agreed(check: Callable[[], bool]) -> bool:
-    """What `check` says in process 0; every process must ask, and the others do not look.
+    """The result of `check` in process 0; every process must call this, the others do not check.
 
-    For all that decides which way a program goes: what one process sees of a file system may lag
-    behind what another one sees.
+    Use it for every decision that depends on files: one process may see changes later than
+    another.
     """
     return bool(from_first(int(check()) if first_process() else 0))
 
@@ -115,7 +115,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 def write_through(
     path: Path, write: Callable[[Path], object], *, every_process: bool = False
 ) -> None:
-    """Have `write` make a local file, and name it `path` when it is whole.
+    """Let `write` make a local file, and rename it to `path` when it is complete.
 
     For libraries that write local files only.
 
@@ -152,7 +152,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy all files of a folder into another one, which may be there and is made if not."""
+    """Copy all files of a folder into another one, which is made if missing."""
     if first_process():
         _copy_files(source, target)
 
@@ -187,10 +187,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 @contextlib.contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """A file or folder where libraries that read local files only can read it.
+    """A local path of a file or folder, for libraries that read only local files.
 
-    That is itself where it is local, and otherwise a copy that ends with the block. For every
-    process.
+    It is the path itself if local, else a temporary copy that is deleted on exit. Every process
+    gets one.
     """
     if is_local(path):
         yield path
@@ -237,13 +237,13 @@ def _fetch(path: Path, local: Path) -> None:
 
 
 def _put(source: io.BufferedIOBase, path: Path) -> None:
-    """One object; it appears when it is closed, also when an exception closes it."""
+    """One object; it appears when it is closed, even by an exception."""
     try:
         with path.open("wb") as target:
             shutil.copyfileobj(source, target)
     except BaseException as error:
         with contextlib.suppress(Exception):
-            path.unlink()  # it could look whole
+            path.unlink()  # it could look complete
         if isinstance(error, OSError) or not isinstance(error, Exception):
             raise
         raise OSError(f"{path} could not be written ({first_line(error)})") from error

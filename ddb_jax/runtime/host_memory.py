@@ -1,4 +1,4 @@
-"""How the C library of Linux hands out memory, for XLA's CPU backend."""
+"""Settings of Linux' C library for memory allocation, for XLA's CPU backend."""
 
 import ctypes
 import platform
@@ -8,13 +8,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Keep large blocks of freed memory for the next time, instead of giving them back.
+    """Keep large freed blocks of memory for reuse, instead of returning them to the system.
 
     XLA allocates a program's scratch memory in every call, a gigabyte for a small UNet's training
-    step. glibc maps so large a block anew each time and the system clears it page by page, which
-    took an eighth of that step. Afterwards the memory of a process is at its highest until it ends.
+    step. glibc maps such a block again each time and the system clears it page by page, which took
+    an eighth of that step. With this, the process keeps its peak memory until it ends.
 
-    To be called before threads are started: those that have a heap of their own keep it.
+    Call it before threads are started, because a thread keeps the heap it has.
 
     Returns:
         Whether there was glibc, and it took the settings.

@@ -17,7 +17,7 @@ LIBRARIES = (
 
 
 def code_version(package: Path = PACKAGE) -> dict[str, str | bool | None]:
-    """What stands for the code that runs; found once a process.
+    """Version, commit and hash of the running code; computed once per process.
 
     Args:
         package: Folder of the package.
@@ -33,7 +33,7 @@ def code_version(package: Path = PACKAGE) -> dict[str, str | bool | None]:
 @functools.cache
 def _code_version(package: Path) -> dict[str, str | bool | None]:
     version = {"version": ddb_jax.__version__, "commit": None, "dirty": None}
-    # A package installed in an environment that lies in another project's checkout is not its.
+    # A package installed inside another project's checkout does not belong to that project.
     if _git(package, "ls-files", "--error-unmatch", "__init__.py"):
         version["commit"] = (_git(package, "rev-parse", "HEAD") or "").strip() or None
     if version["commit"]:
@@ -54,7 +54,7 @@ def source_hash(package: Path) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Version of every library in LIBRARIES that is installed; found once a process."""
+    """Version of every installed library in LIBRARIES; computed once per process."""
     return dict(_library_versions())
 
 
@@ -70,7 +70,7 @@ def _library_versions() -> dict[str, str]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints in that folder; None where there is no git, no checkout, or it refuses."""
+    """What git prints in that folder; None without git, without a checkout, or if it fails."""
     try:
         result = subprocess.run(
             ["git", *arguments],

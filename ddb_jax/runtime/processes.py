@@ -20,20 +20,20 @@ from ddb_jax.runtime.stop import StopFlag
 
 log = logging.getLogger("ddb_jax")
 
-# Seconds without a sign of life after which a process is held to be dead.
+# Seconds without a sign of life after which a process counts as dead.
 HEARTBEAT_TIMEOUT = 60
-# Seconds that process 0 stays when it stops by an error: else the others end in a stack trace,
-# and they may have the same to say.
+# Seconds that process 0 waits after an error: otherwise the others end with a stack trace instead
+# of their own error message.
 LAST_WORDS = 3
-# What errors say when a message to another process failed: of the CPU's collectives, of JAX's
-# coordination service, of accelerators' links.
+# Texts of errors when a message to another process failed: CPU collectives, JAX's coordination
+# service, accelerator links.
 SIGNS_OF_LOSS = ("Gloo", "oordination service", "UNAVAILABLE", "DEADLINE_EXCEEDED", "NCCL")
 
 
 def join(
     coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int
 ) -> None:
-    """Connect this process with the others; before anything else uses JAX.
+    """Connect this process with the others; call it before anything else uses JAX.
 
     Args:
         coordinator: HOST:PORT at which process 0 listens. None lets JAX ask the cluster (a TPU
@@ -41,7 +41,7 @@ def join(
         num_processes: How many there are.
         process_id: Which of them this one is, from 0.
         timeout: Seconds to wait for the others; then the process ends with exit status 1 and a
-            sentence.
+            message.
 
     Raises:
         UserError: The numbers do not fit, or no cluster tells them.
@@ -62,7 +62,7 @@ def join(
             raise UserError(f"--coordinator is {coordinator!r}, it must be HOST:PORT.")
     where = coordinator or "the coordinator that the cluster names"
 
-    # JAX ends the process with a stack trace when the time is over, so it is given more of it.
+    # JAX ends the process with a stack trace at its timeout, so it gets a longer one.
     def give_up() -> None:
         print(
             f"error: the processes of this run did not all meet at {where} within {timeout} s:"
@@ -98,9 +98,9 @@ def join(
 
 
 def leave_if_another_is_gone(error: Exception) -> None:
-    """End this process at once where the error says that another one ended; says what to do.
+    """End this process immediately if the error shows that another one ended; prints what to do.
 
-    The usual way out would wait for the one that is gone.
+    A normal exit would wait for the process that is gone.
     """
     texts = [str(e) for e in (error, error.__cause__, error.__context__) if e is not None]
     gone = any(sign in text for text in texts for sign in SIGNS_OF_LOSS)
@@ -109,7 +109,7 @@ def leave_if_another_is_gone(error: Exception) -> None:
     print(
         f"error: process {jax.process_index()} of {jax.process_count()} stops, since another one"
         f" has ended or cannot be reached ({first_line(error)}); start all"
-        " of them again with the same command, and the run goes on from its last checkpoint.",
+        " of them again with the same command, and the run resumes from its last checkpoint.",
         file=sys.stderr,
         flush=True,
     )
@@ -118,7 +118,7 @@ def leave_if_another_is_gone(error: Exception) -> None:
 
 
 def leave_alone(status: int) -> int:
-    """End this process at once where there are others, which would wait for it; else `status`."""
+    """End this process immediately if others would wait for it; otherwise return `status`."""
     if jax.process_count() == 1:
         return status
     sys.stdout.flush()
@@ -140,21 +140,21 @@ def barrier(name: str) -> None:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether any process says so; every one must ask."""
+    """Whether it is true in any process; every process must call this."""
     if jax.process_count() == 1:
         return bool(flag)
     return bool(multihost_utils.process_allgather(np.array(bool(flag))).any())
 
 
 def from_first(value: int) -> int:
-    """What process 0 has, where the others could have seen something else; every one must ask."""
+    """The value of process 0, if the others may differ; every process must call this."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
 
 
 def all_equal(text: str) -> bool:
-    """Whether every process has this text; every one must ask."""
+    """Whether every process has this text; every process must call this."""
     if jax.process_count() == 1:
         return True
     own = np.array(zlib.crc32(text.encode()), np.uint32)
@@ -162,9 +162,9 @@ def all_equal(text: str) -> bool:
 
 
 class AgreedStop(StopFlag):
-    """A stop flag that all processes see alike: set as soon as one of theirs is.
+    """A stop flag shared by all processes: set as soon as it is set in one.
 
-    Every process must ask equally often. Asking costs a message; `fit` does it when it logs.
+    All processes must read it equally often. A read costs a message; `fit` reads it when it logs.
     """
 
     def __init__(self, own: StopFlag) -> None:
@@ -173,6 +173,6 @@ class AgreedStop(StopFlag):
 
     def __bool__(self) -> bool:
         if any_process(bool(self._own)):
-            # Those that had no signal leave as if by the usual one.
+            # Processes without a signal leave as if they had received the usual one.
             self.signal = self._own.signal or 15
         return bool(self.signal)

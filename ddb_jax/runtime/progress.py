@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Prints `title step/total  rate  time left  metrics` on one line that renews itself.
+    """Prints `title step/total  rate  time left  metrics` on one line that is updated in place.
 
     Into a file or a pipe a line is printed at most every 30 seconds. Only process 0 prints. The
     rate is known from the second call that shows a step of this run: the first one's time holds
@@ -29,7 +29,7 @@ class Progress:
     Args:
         title: The stage.
         total: Steps of the whole loop.
-        start: Steps that were done before, by an earlier run.
+        start: Steps done by an earlier run.
         unit: What a step is called.
     """
 
@@ -44,7 +44,7 @@ class Progress:
         """Show that `step` steps are done."""
         now = time.perf_counter()
         if self._rate_from[0] == self._start and step > self._start:
-            self._rate_from = (step, now)  # the first step holds the compilation: not in the rate
+            self._rate_from = (step, now)  # the first step includes compilation and is not counted
         interval = 0.2 if self._on_terminal else 30.0
         if not self._enabled or now - self._last_print < interval:
             return

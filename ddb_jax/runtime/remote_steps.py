@@ -1,6 +1,6 @@
 """Trees of arrays on an object store: written to a temporary local folder, which is then copied.
 
-Process 0 does so for all: every array passes whole through the memory of its host.
+Process 0 does this for all processes: every whole array passes through its host's memory.
 
 orbax has a way of its own to gs://, which is not used: its folders go through epath, but its
 arrays through TensorStore, which has a client and a login of its own. A run would need two logins,
@@ -33,10 +33,10 @@ class RemoteSteps:
     """Numbered checkpoints; one counts once the file COMMIT is in its folder.
 
     Args:
-        directory: Where their folders lie.
-        kept: So many of the last ones are kept.
-        write: Of a local folder.
-        read: Of a folder on the object store.
+        directory: Folder of the checkpoints' folders.
+        kept: How many of the last checkpoints are kept.
+        write: Writes a tree to a local folder.
+        read: Reads a tree from a folder on the object store.
     """
 
     def __init__(self, directory: Path, kept: int, write: Write, read: Read) -> None:
@@ -52,13 +52,13 @@ class RemoteSteps:
         self._pending: Future[None] | None = None
 
     def all(self) -> list[int]:
-        """Steps of those that are whole, or being written."""
+        """Steps of the checkpoints that are complete or being written."""
         return self._whole
 
     def save(self, step: int, state: Any) -> None:
-        """Copy the arrays to the host; the rest is done behind.
+        """Copy the arrays to the host; the rest is done in the background.
 
-        What went wrong with the save before is raised here.
+        Raises the error of the previous save, if it failed.
         """
         state = on_host(state)
         self._wait()
@@ -67,7 +67,7 @@ class RemoteSteps:
             self._pending = self._writer.submit(self._write, step, state)
 
     def _write(self, step: int, state: Any) -> None:
-        self._drop(step)  # one that was put aside, or cut short
+        self._drop(step)  # one that was set aside, or incomplete
         write_tree(self._directory / str(step), state, self._write_local)
         write_atomically(self._directory / str(step) / COMMIT, "")
         while len(self._whole) > self._kept:
@@ -82,15 +82,15 @@ class RemoteSteps:
         return self._read(self._directory / str(step), abstract_state)
 
     def put_aside(self, steps: list[int]) -> None:
-        """Write these again when they are reached; until then they stay as they are.
+        """Mark these to be overwritten when training reaches them; until then they stay.
 
-        A checkpoint that could not be fetched is no worse than it was.
+        A checkpoint that could not be fetched may still be intact.
         """
         for step in steps:
             self._whole.remove(step)
 
     def close(self) -> None:
-        """Wait for what is still being written; raises what went wrong with it."""
+        """Wait for pending writes; raises their error if one failed."""
         try:
             self._wait()
         finally:

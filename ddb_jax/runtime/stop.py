@@ -1,4 +1,4 @@
-"""The stop flag: SIGTERM and Ctrl-C ask the run to save and leave, a second one ends it at once."""
+"""The stop flag: SIGTERM and Ctrl-C ask the run to save and stop; a second one stops it at once."""
 
 import contextlib
 import signal

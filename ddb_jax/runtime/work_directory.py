@@ -1,9 +1,9 @@
 """The work directory: one folder a stage, with `done.json` in it once the stage has finished.
 
-A local stage is written under a temporary name and renamed when whole. Object stores cannot rename
-a folder: there a stage is written in place, and `done.json`, written last, is what says that it is
-whole. What a stage depends on is its fingerprint: the part of the config that it reads, its seed,
-and the fingerprints of the stages it reads from.
+A local stage is written under a temporary name and renamed when complete. Object stores cannot
+rename a folder: there a stage is written in place, and `done.json`, written last, marks it as
+complete. A stage's fingerprint covers the part of the config that it reads, its seed, and the
+fingerprints of the stages it reads from.
 """
 
 import contextlib
@@ -86,11 +86,11 @@ def _marked(workdir: Path) -> Iterator[None]:
         if mark.exists():
             log.warning(
                 "warning: %s is in use by %s, or that run was killed; two runs in one work"
-                " directory spoil it", workdir, mark.read_text(),
+                " directory corrupt it", workdir, mark.read_text(),
             )  # fmt: skip
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         mark.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
-    except Exception as error:  # every store's library raises types of its own
+    except Exception as error:  # every store's library raises different types
         raise UserError(
             f"the work directory {workdir} cannot be written to ({first_line(error)});"
             " give another one with --workdir."
@@ -98,17 +98,17 @@ def _marked(workdir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(Exception):  # what ended the run is to be told
+        with contextlib.suppress(Exception):  # the error that ended the run matters more
             mark.unlink(missing_ok=True)
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where a stage writes until it is whole."""
+    """Where a stage writes until it is complete."""
     return folder.with_name(folder.name + ".partial") if is_local(folder) else folder
 
 
 def is_done(folder: Path, expected: str) -> bool:
-    """Whether the stage has finished under this fingerprint."""
+    """Whether the stage has finished with this fingerprint."""
     return _says(folder / "done.json", expected)
 
 
@@ -122,12 +122,12 @@ def finish_rename(folder: Path) -> None:
 
 
 def is_begun(folder: Path, expected: str) -> bool:
-    """Whether an earlier run began the stage under this fingerprint and did not finish."""
+    """Whether an earlier run started the stage with this fingerprint and did not finish it."""
     return _says(partial_folder(folder) / "started.json", expected)
 
 
 def previous_record(folder: Path) -> dict[str, Any] | None:
-    """What the stage was last finished or begun with, whatever its fingerprint; None if never."""
+    """The record with which the stage was last finished or started; None if it never was."""
     for path in (folder / "done.json", partial_folder(folder) / "started.json"):
         if path.exists():
             return read_json(path)
@@ -135,9 +135,9 @@ def previous_record(folder: Path) -> dict[str, Any] | None:
 
 
 def open_stage(folder: Path, record: dict[str, Any]) -> Path:
-    """The folder to write the stage into, with what an earlier run left if it fits.
+    """The folder to write the stage into, with the files of an earlier run if they fit.
 
-    What was made under another fingerprint is removed, and the log says so.
+    Files made with another fingerprint are removed, and the log says so.
 
     Args:
         folder: The stage's final folder.
@@ -148,8 +148,8 @@ def open_stage(folder: Path, record: dict[str, Any]) -> Path:
         begun = is_begun(folder, record["fingerprint"])
         for stale in dict.fromkeys((folder, partial)):
             if stale.exists() and not (stale == partial and begun):
-                log.info("removing %s, which other settings made", stale)
-                # First what says that it is whole: removing the rest can be cut short.
+                log.info("removing %s, made with other settings", stale)
+                # The completion marker first, because removing the rest may be interrupted.
                 remove(stale / "done.json")
                 remove(stale / "started.json")
                 remove(stale)

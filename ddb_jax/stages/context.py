@@ -54,7 +54,7 @@ class Context:
         config: The resolved config, limited to what the stage's row in `stages/table.py` declares.
         dataset: The real images, at the size that the row names.
         mesh: The devices.
-        stop: Set when the run was asked to stop.
+        stop: Set when the run is asked to stop.
         name: The task's name, such as "seed_0/train_classifier/erm"; also its place in workdir.
         seed: Seeds every random draw of the stage.
         folder: Where the stage writes.
@@ -82,9 +82,9 @@ class Context:
         return len(self.dataset.class_names)
 
     def leave_if_stopped(self, done: str) -> None:
-        """Raise Interrupted when the run was asked to stop; `done` says what is saved."""
+        """Raise Interrupted if the run was asked to stop; `done` says what is saved."""
         if self.stop:
             raise Interrupted(
-                f"{self.name} stopped: {done}; the same command goes on from there.",
+                f"{self.name} stopped: {done}; run the same command to resume.",
                 128 + self.stop.signal,
             )

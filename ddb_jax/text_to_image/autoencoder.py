@@ -212,7 +212,7 @@ def from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> Autoenco
     """The autoencoder of a published config.json; `dtype` is that of the computation.
 
     Raises:
-        ValueError: Naming the options that this network does not have, and what it does have.
+        ValueError: Names the unsupported options, and the supported ones.
     """
     autoencoder = AutoencoderKL(
         **read_config(config, AutoencoderKL, SUPPORTED, IGNORED), dtype=dtype

@@ -1,4 +1,4 @@
-"""Images with captions: what retrieval looks through, and what a text-to-image model is trained on.
+"""Images with captions: for retrieval, and for training a text-to-image model.
 
 They come from a CSV file, or are the coloured digits that `data.reference_share` sets aside.
 """
@@ -38,8 +38,8 @@ def load_captioned(config: ConfigDict, image_size: int) -> Captioned:
     """The captioned images of the config's `captioned` section, all in memory.
 
     Args:
-        config: Of the run; its `data` section says how images are resized, and what digits are set
-            aside.
+        config: The run's config; its `data` section says how images are resized and which digits
+            are set aside.
         image_size: S.
 
     Raises:
@@ -93,7 +93,7 @@ def _from_table(config: ConfigDict, image_size: int) -> Captioned:
     if faults:
         raise UserError(
             f"{len(faults):,} of the {len(decoded):,} images of {table} cannot be used:"
-            f" {first_few(faults, separator='; ')}; mend the files or remove their lines."
+            f" {first_few(faults, separator='; ')}; fix the files or delete their lines."
         )
     counts = [len(texts) for texts in captions.values()]
     return Captioned(

@@ -1,4 +1,4 @@
-"""What writes captions for images: any Hugging Face image-to-text model, or a reference set.
+"""Captioners of images: any Hugging Face image-to-text model, or a reference set.
 
 A captioner is a function of images uint8 [B, H, W, 3] and a number of captions C that gives B lists
 of C texts.
@@ -66,14 +66,14 @@ def hugging_face_captioner(
             template, which are asked `QUESTION` where this is empty).
         decoding: "beam" gives an image's most likely captions and draws nothing; "nucleus" samples
             each from the most likely tokens of total probability top_p, and depends on batch_size.
-        num_beams: Of "beam"; at least the number of captions are searched.
-        top_p: Of "nucleus".
+        num_beams: Beams of "beam"; at least the number of captions.
+        top_p: Probability mass of "nucleus".
         min_tokens: Fewest tokens of a caption.
         max_tokens: Most tokens of a caption.
         batch_size: Images described at a time.
-        dtype: Of weights and computation.
-        device: PyTorch's name of it; "" is a GPU where PyTorch sees one.
-        seed: Of "nucleus".
+        dtype: Type of weights and computation.
+        device: PyTorch's device name; "" is a GPU if there is one.
+        seed: Seed of "nucleus".
 
     Raises:
         ValueError: PyTorch or transformers is missing, there is no such folder, the model cannot be

@@ -1,7 +1,7 @@
 """Captions as CSV files: one row a caption with its class, or rows of images and their captions.
 
 `label,generated_text` is the layout of the caption files that DiffuBias' authors published, which
-say what class a caption is of and not what image. `path,caption`, or `path,caption_1,caption_2,...`
+name the class of a caption but not the image. `path,caption`, or `path,caption_1,caption_2,...`
 as in the tables that their scripts read, say the image.
 """
 
@@ -28,7 +28,7 @@ class Captions(NamedTuple):
         labels: int32 [N], class of each.
         images: int32 [N], position of the image that each describes; -1 where the file does not
             say.
-        notes: Sentences for the log.
+        notes: Lines for the log.
     """
 
     texts: tuple[str, ...]

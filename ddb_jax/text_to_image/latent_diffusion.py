@@ -17,7 +17,7 @@ from ddb_jax.runtime.errors import UserError
 from ddb_jax.text_to_image import autoencoder, clip_text, unet_condition
 from ddb_jax.text_to_image.autoencoder import AutoencoderKL
 from ddb_jax.text_to_image.layout import read_layout
-from ddb_jax.text_to_image.published_params import load_params
+from ddb_jax.text_to_image.published_params import load_published_params
 from ddb_jax.text_to_image.tokenizer import LENGTH, load_tokenizer
 from ddb_jax.training.mesh import jit_over, put, replicated
 
@@ -55,7 +55,7 @@ def load_model(folder: Path | str, dtype: Any) -> LatentDiffusion:
 
     Args:
         folder: In the diffusers layout.
-        dtype: Of the computation and of the parameters; bfloat16 takes half of float32's memory.
+        dtype: Type of the computation and parameters; bfloat16 takes half of float32's memory.
 
     Raises:
         UserError: The folder is not complete, or the model is of a kind that is not supported.
@@ -87,7 +87,9 @@ def load_model(folder: Path | str, dtype: Any) -> LatentDiffusion:
         for name, (module, *inputs) in examples.items():
             abstract = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
             files = getattr(layout, name).files
-            params[name] = load_params(files, abstract, jnp.dtype(dtype), renames.get(name))
+            params[name] = load_published_params(
+                files, abstract, jnp.dtype(dtype), renames.get(name)
+            )
         schedule = published_schedule(
             noise.beta_schedule, noise.num_train_timesteps, noise.beta_start, noise.beta_end
         )

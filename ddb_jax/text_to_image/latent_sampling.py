@@ -73,13 +73,13 @@ def sample_images(
     Args:
         model: Its modules, schedule and prediction are used, its parameters are not.
         params: "unet" and "vae" -> parameters.
-        table: Of `sampler_table`.
+        table: Table from `sampler_table`.
         guidance_scale: A Python float; 1 is no guidance.
         keys: Typed keys [B]; an image depends on its key and its text alone.
         positions: int32 [B], those of the images' texts in `contexts`.
         contexts: Encoded texts [N + 1, 77, D]; the last is that of no condition, the negative
             prompt.
-        side: Of the images, in pixels.
+        side: Side of the images in pixels.
 
     Returns:
         float32 [B, side, side, 3], about -1..1, not clipped.
@@ -104,7 +104,7 @@ def sample_images(
     return model.vae.apply({"params": params["vae"]}, z, method=AutoencoderKL.decode)
 
 
-def make_sample(
+def make_latent_sampler(
     model: LatentDiffusion, settings: ConfigDict, mesh: Mesh
 ) -> Callable[[jax.Array, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Drawing by the config's `text_to_image` section, compiled as one program.
@@ -129,7 +129,7 @@ def make_sample(
         return denormalize(x), jnp.isfinite(x).all(axis=(1, 2, 3))
 
     compiled = jit_over(mesh, draw, (False, False, False, True, True))
-    # Of the autoencoder, the decoder alone takes memory.
+    # Only the decoder of the autoencoder is kept in memory.
     decoder = {name: model.params["vae"][name] for name in ("decoder", "post_quant_conv")}
     params = put(replicated(mesh), {"unet": model.params["unet"], "vae": decoder})
 

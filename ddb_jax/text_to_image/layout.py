@@ -103,7 +103,10 @@ def read_layout(folder: Path | str) -> Layout:
             f"{', '.join(missing)} (weights are read as safetensors, whole, in shards or as fp16)"
         )
     return Layout(
-        **{part: Part(read_json(folder / part / "config.json"), files[part]) for part in files},
+        **{
+            part: Part(read_model_json(folder / part / "config.json"), files[part])
+            for part in files
+        },
         scheduler=read_scheduler(folder / "scheduler" / "scheduler_config.json"),
         tokenizer=tokenizer,
     )
@@ -111,7 +114,7 @@ def read_layout(folder: Path | str) -> Layout:
 
 def _check_classes(folder: Path) -> None:
     """Raise ValueError if model_index.json names a class that is not supported."""
-    index = read_json(folder / "model_index.json")
+    index = read_model_json(folder / "model_index.json")
     given = {"_class_name": (index.get("_class_name"), PIPELINES)}
     for part, supported in CLASSES.items():
         library_and_class = index.get(part) or [None, None]
@@ -131,7 +134,7 @@ def read_scheduler(path: Path) -> NoiseScheduler:
     Raises:
         ValueError: If the betas are not said, or a value is not supported.
     """
-    config = read_json(path)
+    config = read_model_json(path)
     required = ("_class_name", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
     missing = [key for key in required if key not in config]
     if missing:
@@ -156,7 +159,7 @@ def read_scheduler(path: Path) -> NoiseScheduler:
     return scheduler
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_model_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
@@ -183,7 +186,7 @@ def weight_files(
     path = next((path for path in paths if path.is_file()), paths[0])
     if path.suffix != ".json":
         return (path,)
-    shards = read_json(path).get("weight_map")
+    shards = read_model_json(path).get("weight_map")
     if not isinstance(shards, dict):
         raise ValueError(f"{path} has no weight_map, which names the files of the tensors")
     return tuple(folder / name for name in sorted(set(shards.values())))

@@ -25,7 +25,7 @@ CLASS_NAMES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
 }
-# Parts that a pipeline may have and that no model here has.
+# Optional parts of a pipeline that no model here has.
 NO_CHECKER = {
     "feature_extractor": [None, None],
     "requires_safety_checker": False,
@@ -138,9 +138,9 @@ def write_part(folder: Path, part: str, config: Mapping[str, Any], params: Any) 
     """Write config.json and the weights of one network of the layout to `folder`.
 
     Args:
-        folder: Made if need be.
+        folder: Made if missing.
         part: "text_encoder", "unet" or "vae".
-        config: Of the network.
+        config: Config of the network.
         params: Its parameters.
 
     Raises:
@@ -166,10 +166,10 @@ def write_model(
     """Write a whole model.
 
     Args:
-        folder: Made if need be.
+        folder: Made if missing.
         configs: Content of model_index.json and of the config files of the three networks and of
             the scheduler, under "model_index", "text_encoder", "unet", "vae" and "scheduler".
-        params: Of the three networks.
+        params: Parameters of the three networks.
         tokenizer: A folder with a tokenizer's files; may be the model's own.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reads the config.json of a published network, and refuses what our network cannot do."""
+"""Reads the config.json of a published network, and rejects options ours does not support."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -51,7 +51,7 @@ def published_names(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def load_params(
+def load_published_params(
     source: Path | str | Sequence[Path],
     abstract_params: Mapping[str, Any],
     dtype: Any = np.float32,

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer from a published folder, and a small one trained on captions of one's own.
+"""CLIP's tokenizer from a published folder, and a small one trained on given captions.
 
 CLIP splits lower-cased text into words, and joins the bytes of a word in a learned order of merges
 (Radford et al. 2021; Sennrich et al. 2016). The rules are those of the transformers library's
@@ -107,7 +107,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path, vocab_size: int = 494
 
     Args:
         captions: At least one text.
-        folder: Made if need be.
+        folder: Made if missing.
         vocab_size: At most so many tokens; words that find no place are spelled in parts.
 
     Returns:

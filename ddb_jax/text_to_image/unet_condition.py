@@ -205,7 +205,7 @@ def from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> UNet2DCo
     """The network of a published config.json; `dtype` is that of the computation.
 
     Raises:
-        ValueError: Naming the options that this network does not have, and what it does have.
+        ValueError: Names the unsupported options, and the supported ones.
     """
     unet = UNet2DCondition(**read_config(config, UNet2DCondition, SUPPORTED, IGNORED), dtype=dtype)
     check(unet)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 def split_batch(batch: Any, parts: int) -> Any:
     """Arrays [B, ...] as [parts, B / parts, ...]; part i holds the examples i, i + parts, ...
 
-    Neighbours go to different parts, so that of a batch that is split over devices each keeps its
-    own examples: halves end to end would have to be moved between them.
+    Neighbours go to different parts, so that each device keeps its own examples of a split batch.
+    Contiguous parts would have to be moved between devices.
     """
     return jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0),
@@ -27,12 +27,12 @@ def join_parts(parts: Any) -> Any:
 def sum_gradients(
     gradients_of: Callable[[Any, Any], tuple[Any, Any, Any]], like: Any, carry: Any, parts: Any
 ) -> tuple[Any, Any, Any]:
-    """Sum of the gradients over parts, of which one at a time lies in memory.
+    """Sum of the gradients over the parts; one part at a time is in memory.
 
     Args:
         gradients_of: (carry, part) -> gradients of this part, the next carry, any outputs.
         like: A tree of the gradients' shapes, such as the parameters.
-        carry: What the first part is given.
+        carry: Initial carry.
         parts: A tree of arrays whose first axis counts the parts.
 
     Returns:

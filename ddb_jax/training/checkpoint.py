@@ -30,7 +30,7 @@ def abstract_like(tree: Any, shardings: Any) -> Any:
 
     Args:
         tree: Arrays, or their shapes.
-        shardings: How each is to lie there: a tree of the same form, or one for all.
+        shardings: Target shardings: a tree of the same form, or one for all.
     """
     if isinstance(shardings, Sharding):
         shardings = jax.tree.map(lambda x: shardings, tree)
@@ -56,7 +56,7 @@ class Checkpoints:
             self._steps = RemoteSteps(directory, KEPT, _write, _read)
 
     def save(self, step: int, state: Any) -> None:
-        """Save the whole state; returns once the arrays are copied, writing goes on behind.
+        """Save the whole state; returns once the arrays are copied, writes in the background.
 
         Raises:
             UserError: There is no room for it, or an earlier one could not be written.
@@ -70,16 +70,16 @@ class Checkpoints:
             raise self._unwritten(error) from error
 
     def restore(self, abstract_state: Any) -> tuple[int, Any] | None:
-        """The newest checkpoint that is whole, as (step, state); None when there is none.
+        """The newest complete checkpoint as (step, state); None if there is none.
 
-        A checkpoint that cannot be read is named in the log, put aside under another name, and the
-        one before it used: the run then does again what lay between the two.
+        A checkpoint that cannot be read is logged and renamed, and the previous one is
+        used: the run then repeats the steps between the two.
 
         Args:
             abstract_state: Shapes, dtypes and target shardings (`abstract_like`).
 
         Raises:
-            UserError: There are checkpoints and none can be read; nothing is put aside then.
+            UserError: There are checkpoints and none can be read; then none is set aside.
         """
         damaged: list[int] = []
         reason = ""
@@ -92,7 +92,7 @@ class Checkpoints:
                 continue
             for bad in damaged:
                 log.warning(
-                    "the checkpoint %s cannot be read (%s); going on from step %d",
+                    "the checkpoint %s cannot be read (%s); resuming at step %d",
                     self._directory / str(bad), reason, step,
                 )  # fmt: skip
             if damaged:
@@ -106,7 +106,7 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Wait for what is still being written.
+        """Wait for pending writes.
 
         Raises:
             UserError: A checkpoint could not be written.
@@ -119,7 +119,7 @@ class Checkpoints:
     def _unwritten(self, error: Exception) -> UserError:
         return UserError(
             f"a checkpoint could not be written to {self._directory}"
-            f" ({first_line(error)}); the ones before it are whole: make room and run again."
+            f" ({first_line(error)}); earlier ones are complete: free some space and run again."
         )
 
 
@@ -148,7 +148,7 @@ class _LocalSteps:
         for step in steps if first_process() else ():
             folder = Path(self._manager.directory) / str(step)
             folder.rename(folder.with_name(f"{step}.damaged"))
-        barrier("the damaged checkpoints are put aside")
+        barrier("the damaged checkpoints are set aside")
         self._manager.reload()
 
     def close(self) -> None:
@@ -197,14 +197,14 @@ def load_weights(directory: Path, abstract_weights: Any) -> Any:
 
 
 def _check_room(directory: Path, tree: Any) -> None:
-    """Refuse to begin a write that the disk has no room for: nothing is half written then."""
+    """Refuse a write that the disk has no room for, so that nothing is half written."""
     local = directory if is_local(directory) else Path(tempfile.gettempdir())
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
     free = shutil.disk_usage(local).free
     if not agreed(lambda: free >= 1.1 * needed):
         raise UserError(
             f"a checkpoint takes {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free at"
-            f" {local}; the checkpoints before it are whole: make room and run again."
+            f" {local}; earlier checkpoints are complete: free some space and run again."
         )
 
 
@@ -223,7 +223,7 @@ def _read(directory: Path, abstract: Any) -> Any:
 
 
 def _alone() -> ocp.StandardCheckpointer:
-    """For a folder of this process only: it does not wait for the other processes."""
+    """A checkpointer for this process's own folder; it does not wait for other processes."""
     own = jax.process_index()
     return ocp.StandardCheckpointer(
         multiprocessing_options=ocp.options.MultiprocessingOptions(

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 # XLA's CPU backend sends convolutions to YNNPACK by default, whose filter gradient is three to five
 # times slower than Eigen's; for reductions and matrix products it is the faster of the two (see
 # docs/benchmark.md, and https://github.com/jax-ml/jax/issues/37465).
-# That backend also drops the barriers by which rematerialisation keeps what is computed again from
-# being computed at once, and no memory would be saved; programs without barriers stay the same.
+# That backend also drops the barriers that keep rematerialisation from being undone, and no memory
+# would be saved; programs without barriers stay the same.
 _CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": ("LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT"),
     "xla_disable_hlo_passes": "cse_barrier_expander",
@@ -40,13 +40,13 @@ def jit(function: Callable, **options: Any) -> Callable:
 
 
 def enable_cache() -> Path | None:
-    """Keep compiled programs in the user's cache folder, so that a second start is faster.
+    """Keep compiled programs in the user's cache folder to make later starts faster.
 
-    The folder is named for the processor: a program compiled for one need not run on another that
+    The folder is named after the processor: a program compiled for one may not run on another that
     shares the home directory. `XDG_CACHE_HOME` moves it.
 
     Returns:
-        The folder; None where it cannot be made, and nothing is kept.
+        The folder; None if it cannot be made, and nothing is kept.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cpuinfo = Path("/proc/cpuinfo")

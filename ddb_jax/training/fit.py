@@ -40,14 +40,13 @@ def restore_or_init(
 ) -> Any:
     """The newest whole checkpoint, or the fresh state of `init` when there is none.
 
-    The fresh state is only traced when a checkpoint exists, so that the two never lie in memory
-    together.
+    With a checkpoint the fresh state is only traced, so that both are never in memory together.
     """
     abstract = jax.eval_shape(init, *arguments)
     shardings = state_shardings(mesh, abstract)
     restored = checkpoints.restore(abstract_like(abstract, shardings))
     if restored:
-        log.info("going on from step %d", restored[0])
+        log.info("resuming at step %d", restored[0])
         return restored[1]
     return jax.jit(init, out_shardings=shardings)(*put(replicated(mesh), arguments))
 
@@ -72,15 +71,15 @@ def fit(
         init: Makes the state of step 0; traced by jit.
         train_step: (state, batch, *step_arguments) -> state and metrics, which are scalars, "loss"
             among them; traced by jit.
-        batches: From a step, the iterator of this process's part of the batches from there on, as
-            host arrays.
+        batches: From a step to an iterator over this process's part of the batches from there on,
+            as host arrays.
         schedule: Number of steps and intervals.
         title: The stage's name in messages and in the progress line.
         folder: Receives `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
         mesh: The devices.
-        stop: Asked between steps; with several processes where metrics are logged.
+        stop: Read between steps; with several processes, only when metrics are logged.
         evaluate: Called every `evaluate_every` steps and after the last; may change the state
-            (note the weights it prefers) and returns figures to log.
+            (record the weights it prefers) and returns figures to log.
         init_arguments: Arrays that `init` starts from, such as pretrained weights.
         step_arguments: Arrays that every step reads and none changes, such as a frozen network.
 
@@ -137,7 +136,7 @@ def fit(
             if stopping and not last:
                 raise Interrupted(
                     f"{title} stopped at step {step} of {schedule.num_steps} and is saved;"
-                    " the same command goes on from there.",
+                    " run the same command to resume.",
                     128 + stop.signal,
                 )
             if last:
@@ -173,12 +172,12 @@ def _fetch_finite(
     """The metrics of the pending steps, the last of which led to `step`; refuses a bad one."""
     rows = jax.device_get(pending)
     for offset, row in enumerate(rows):
-        # The gradient's norm is among them: a checkpoint is never taken after a bad update.
+        # They include the gradient's norm: no checkpoint is saved after a bad update.
         for name, value in row.items():
             if not np.isfinite(value):
                 raise UserError(
                     f"the {name} of {title} became {value} at step"
                     f" {step - len(rows) + offset + 1}; lower its learning_rate or set its"
-                    " grad_clip, and run again: the checkpoint before is whole."
+                    " grad_clip, and run again: the last checkpoint is intact."
                 )
     return rows

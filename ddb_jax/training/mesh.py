@@ -1,4 +1,4 @@
-"""The device mesh and what lies where on it.
+"""The device mesh and how arrays are laid out on it.
 
 Two axes: a batch is split over both, `data` and `fsdp`; the train state is split over `fsdp` and
 repeated over `data` (fully sharded data parallelism, as in ZeRO, arXiv:1910.02054). With one device
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from ddb_jax.training.compilation import jit
 
-# Smaller arrays are repeated: to gather them would take longer than it saves.
+# Smaller arrays are repeated, because gathering them takes longer than it saves.
 SMALLEST_SPLIT = 4096  # elements
 
 
@@ -24,7 +24,7 @@ def make_mesh(num_devices: int = 0, fsdp: int = 1) -> Mesh:
     """Mesh over the first `num_devices` devices, or all of them when 0.
 
     Args:
-        num_devices: Of all processes together.
+        num_devices: Number of devices of all processes together.
         fsdp: Devices that share one copy of the train state; divides the number of devices.
     """
     devices = jax.devices()[: num_devices or None]
@@ -50,7 +50,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, state: Any, smallest: int = SMALLEST_SPLIT) -> Any:
-    """For every array of a train state, how it lies: its longest axis that divides is split.
+    """The sharding of every array of a train state: its longest divisible axis is split.
 
     Args:
         mesh: The devices.
@@ -79,7 +79,7 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
 
 
 def put(sharding: NamedSharding, tree: Any) -> Any:
-    """Arrays that every process holds whole, as global arrays under `sharding`."""
+    """Global arrays under `sharding`, from arrays that every process holds whole."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
 
@@ -96,7 +96,7 @@ def put(sharding: NamedSharding, tree: Any) -> Any:
 
 
 def fetch(mesh: Mesh, tree: Any) -> Any:
-    """Whole arrays on the host of every process; those that are split are gathered first."""
+    """Whole arrays on every process's host; split arrays are gathered first."""
     return jax.device_get(jax.device_put(tree, replicated(mesh)))
 
 
@@ -107,9 +107,9 @@ def jit_over(
 
     Args:
         mesh: The devices.
-        function: Of arrays or trees of them.
-        split: Of every argument, whether its first axis is split over the devices (which then
-            divide it) or every device is given the whole.
+        function: Takes arrays or trees of arrays.
+        split: For every argument, whether its first axis is split over the devices (which then
+            divide it) or every device gets the whole.
     """
     shardings = tuple(batch_sharding(mesh) if s else replicated(mesh) for s in split)
     compiled = jit(function, in_shardings=shardings, out_shardings=replicated(mesh))

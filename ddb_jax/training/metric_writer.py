@@ -16,7 +16,7 @@ from ddb_jax.runtime.files import (
     write_atomically,
 )
 
-# Object stores cannot append: files are written anew, and not at every step.
+# Object stores cannot append: files are rewritten, but not at every step.
 COPY_SECONDS = 30
 
 
@@ -25,8 +25,8 @@ class MetricWriter:
 
     Args:
         directory: Where both go; made if missing.
-        start_step: Step the run goes on from. Lines beyond it, written by an earlier process after
-            its last checkpoint, are dropped, so that nothing stands in the file twice.
+        start_step: Step at which the run resumes. Later lines, written by an earlier process after
+            its last checkpoint, are dropped, so that no step is written twice.
     """
 
     def __init__(self, directory: Path, start_step: int = 0) -> None:
@@ -58,7 +58,7 @@ class MetricWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Bring all that was written to the directory; before a checkpoint is saved."""
+        """Write everything to the directory; called before a checkpoint is saved."""
         if self._enabled and self._scratch:
             copy_tree(self._local, self._directory)
             self._copied = time.monotonic()

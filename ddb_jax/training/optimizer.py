@@ -36,10 +36,10 @@ def make_schedule(settings: OptimizerSettings) -> optax.Schedule:
 
 
 def scale_learning_rates(scale: Callable[[tuple[str, ...]], float]) -> optax.GradientTransformation:
-    """Multiply the finished updates of every parameter; comes last, after the optimiser.
+    """Multiply the finished update of every parameter; the last step of the optimiser.
 
-    AdamW and SGD apply the learning rate last, to the weight decay too, so that this is a learning
-    rate of its own for each parameter; at 0 it does not move.
+    AdamW and SGD apply the learning rate last, to the weight decay too. The factor is therefore a
+    separate learning rate for each parameter; 0 freezes it.
 
     Args:
         scale: From a parameter's names, from the top of the tree down, to the factor.

@@ -9,17 +9,17 @@ LEAST_CAPABILITY = 8.0
 
 
 def bfloat16_problem(fields: Iterable[str], device: Any) -> str:
-    """A sentence where the device has no bfloat16 arithmetic; "" where it has.
+    """An error message if the device has no bfloat16 arithmetic; "" otherwise.
 
-    A CPU may be without it, too, and emulate it: see `bfloat16_warning`.
+    A CPU without it emulates it: see `bfloat16_warning`.
 
     Args:
-        fields: Of the config that ask for bfloat16; without any there is no problem.
-        device: Of JAX.
+        fields: Config fields that ask for bfloat16; without any there is no problem.
+        device: JAX device.
     """
     names = _fields(fields)
     capability = str(getattr(device, "compute_capability", ""))
-    # Those of AMD are names such as gfx90a; all that JAX runs on compute in bfloat16.
+    # AMD's are names such as gfx90a; all AMD GPUs that JAX supports have bfloat16.
     is_number = re.fullmatch(r"\d+(\.\d+)?", capability)
     if not names or device.platform == "cpu" or not is_number:
         return ""
@@ -32,7 +32,7 @@ def bfloat16_problem(fields: Iterable[str], device: Any) -> str:
 
 
 def bfloat16_warning(fields: Iterable[str], device: Any) -> str:
-    """A sentence where bfloat16 gives the right results slowly; "" where it is as it should be."""
+    """A warning if bfloat16 is correct but slow; "" otherwise."""
     names = _fields(fields)
     if not names or device.platform != "cpu":
         return ""

@@ -1,4 +1,4 @@
-"""The compiled training step, and whether the device has the memory that it takes."""
+"""The compiled training step, and whether it fits into the device's memory."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import replicated, state_shardings
 
-# Limits of memory that a container of control groups, version 2 or 1, may set.
+# Files with the memory limit of a container (control groups, version 2 and 1).
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 REMEDY = "lower its batch_size, raise its accumulate, or set the network's remat"
 
@@ -21,7 +21,7 @@ class StepMemory(NamedTuple):
 
     Attributes:
         kept: The train state and the batch.
-        inner: What is computed in between: the network's inner values, gradients, and so on.
+        inner: Intermediate values: activations, gradients and so on.
     """
 
     kept: int
@@ -41,7 +41,7 @@ def jit_step(train_step: Callable[..., Any], mesh: Mesh, state: Any) -> Any:
 
 
 def memory_of(compiled: jax.stages.Compiled) -> StepMemory | None:
-    """What a compiled step takes; None where the backend does not say."""
+    """Memory of a compiled step; None if the backend does not report it."""
     analysis = compiled.memory_analysis()
     if analysis is None:
         return None
@@ -52,9 +52,9 @@ def memory_of(compiled: jax.stages.Compiled) -> StepMemory | None:
 
 
 def device_memory(device: jax.Device) -> int | None:
-    """Bytes that one device can give; None where nothing says.
+    """Bytes that one device has; None if unknown.
 
-    CPU devices share the machine's memory, or what the container is given of it.
+    CPU devices share the memory of the machine or of the container.
     """
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit or device.platform != "cpu":
@@ -70,10 +70,10 @@ def device_memory(device: jax.Device) -> int | None:
 
 
 def describe_memory(memory: StepMemory | None, device: jax.Device) -> tuple[str, str]:
-    """A sentence of what a step takes, and a warning where it does not fit, each "" for none.
+    """A line on the memory of a step, and a warning if it does not fit; "" for none.
 
     Args:
-        memory: Of the step.
+        memory: Memory of the step.
         device: One of those that it runs on.
     """
     if memory is None:

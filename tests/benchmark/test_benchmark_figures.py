@@ -10,7 +10,7 @@ import pytest
 from ddb_jax.benchmark import compiled, machine, measure, table
 from ddb_jax.benchmark import training as training_program
 from ddb_jax.benchmark.augmentation import augment_on_host
-from ddb_jax.benchmark.bench import Bench, Row, Turns, in_turns
+from ddb_jax.benchmark.bench import Bench, BenchmarkRow, Turns, in_turns
 from ddb_jax.benchmark.training import measure_training, waiting_share
 from ddb_jax.benchmark.training_run import shares
 from ddb_jax.configs import digits
@@ -65,7 +65,7 @@ def test_ratios_are_of_each_round():
 def test_quartiles_and_marks_by_hand():
     assert table.quartiles([5.0, 1.0, 4.0, 2.0, 3.0]) == (2.0, 3.0, 4.0)
     assert table.quartiles([1.0, 2.0]) == (1.25, 1.5, 1.75)
-    quiet = Row("step", "s", [1.0, 2.0, 4.0], "net", [0.01, 0.3, 0.02])
+    quiet = BenchmarkRow("step", "s", [1.0, 2.0, 4.0], "net", [0.01, 0.3, 0.02])
     busy = quiet._replace(foreign=[0.06, 0.3, 0.02])
     head, first, second = table.lines([quiet, busy])
     assert head == "  net"

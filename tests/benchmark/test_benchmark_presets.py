@@ -9,7 +9,7 @@ from ddb_jax.benchmark import __main__ as command
 from ddb_jax.benchmark import presets
 from ddb_jax.benchmark.__main__ import main
 from ddb_jax.configs import base
-from ddb_jax.stages.common.generator import build_unet, init_params
+from ddb_jax.stages.common.generator import build_unet, init_unet_params
 from ddb_jax.stages.common.networks import build_classifier, init_variables
 
 
@@ -72,7 +72,7 @@ def test_parameters_of_the_presets_unets(preset, expected, by_hand):
     config = presets.sized(base.get_config(), size, set())
     side = config.diffusion.image_size
     unet = build_unet(config, size.num_classes)
-    params = jax.eval_shape(lambda: init_params(unet, jax.random.key(0), (side, side, 3)))
+    params = jax.eval_shape(lambda: init_unet_params(unet, jax.random.key(0), (side, side, 3)))
     assert parameters(params) == expected == unet_parameters(*by_hand)
 
 

@@ -224,7 +224,7 @@ def test_the_report_claims_nothing_about_a_bias_that_is_not_known(bias, tmp_path
     context = SimpleNamespace(config=config, dataset=dataset, inputs={})
 
     found = "".join(findings(context, folder, []))
-    assert "3 of them are held to conflict" in found and "That is more than half" in found
+    assert "3 of them are flagged as bias-conflicting. That is more than half" in found
     assert ("No image has a bias label" in found) == (bias < 0)
     assert ("Against the true bias labels: AUROC 0.8750" in found) == (bias == 0)
     histograms = "".join(report._histograms(folder, None))

@@ -18,7 +18,7 @@ RESNET18 = ["--config.classifier.network=resnet18", "--config.classifier.width=6
     [
         ("data.validation_share=0", "validation_share is 0.0, it must be greater than 0 and less"),
         ("data.test_share=1", "test_share is 1.0, it must be greater than 0 and less"),
-        ("data.test_share=0.01", "takes 1 and leaves 15, .* 2 classes: add images, bring a test"),
+        ("data.test_share=0.01", "takes 1 and leaves 15, .* 2 classes: add images or a test"),
         ("data.test_share=0.99", "takes 16 and leaves 0, .* change config.data.test_share"),
         ("data.seed=-1", "data.seed is -1, it must be at least 0"),
         ("seeds=-1", r"seeds is \(-1,\), they must be at least 0"),

@@ -42,9 +42,7 @@ def test_splits_that_are_there_stay():
 
 
 def test_a_class_too_small_to_divide_is_named_by_its_count():
-    with pytest.raises(
-        ValueError, match=r"pets brings no test split, and a share of 0.2 of 5 images"
-    ):
+    with pytest.raises(ValueError, match=r"pets has no test split, and a share of 0.2 of 5 images"):
         complete_splits(listing(train=files([0, 0, 0, 0, 1])), 0.1, 0.2, 0)
 
 

@@ -64,7 +64,7 @@ def test_verdicts(tmp_path):
         ("path,loss", [*train_rows(LOSSES), ("x.png", 1)], "1 of 9 rows.*line 10: x.png.*'t0.png'"),
         ("path,loss", [*train_rows(LOSSES), ("t2.png", 1)], "1 rows of images .*line 10: t2.png"),
         ("name,loss", train_rows(LOSSES), "cannot be joined.*path, or split and index"),
-        ("path,colour", train_rows(LOSSES), "how suspect.*loss, score, pseudo_group or"),
+        ("path,colour", train_rows(LOSSES), "no scores of .*loss, score, pseudo_group or"),
         ("path,loss", train_rows([*LOSSES[:7], -0.5]), "1 values of loss.*line 9: '-0.5'"),
         ("path,loss", train_rows([*LOSSES[:7], ""]), "1 values of loss.*line 9: ''"),
         ("path,loss", train_rows([*LOSSES[:7], "1e39"]), "1 values of loss"),

@@ -42,13 +42,13 @@ PROBABILITIES = np.array(
 )
 def test_vote(agreement, flagged):
     """Members that are surer than 0.9: 3, 2, 1, 1 (0.9 itself is not surer) and 0."""
-    found, doubt = committee.held_to_conflict(PROBABILITIES, settings(agreement=agreement))
+    found, doubt = committee.flag_conflicting(PROBABILITIES, settings(agreement=agreement))
     assert found.tolist() == flagged
     np.testing.assert_allclose(doubt, [0, 1 / 3, 2 / 3, 2 / 3, 1])
 
 
 def test_no_member_is_surer_than_one():
-    found, doubt = committee.held_to_conflict(np.ones((2, 3)), settings(confidence=1.0))
+    found, doubt = committee.flag_conflicting(np.ones((2, 3)), settings(confidence=1.0))
     assert found.all() and (doubt == 1).all()
 
 

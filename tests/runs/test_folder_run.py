@@ -79,7 +79,7 @@ def test_a_folder_with_unknown_bias_in_one_command(pictures, tmp_path, monkeypat
     workdir = tmp_path / "run"
     assert call("folder", pictures, workdir, monkeypatch, estimate=True) == 0
     said = capsys.readouterr().out
-    assert "pets brings no validation split" in said and "notes.txt" in said
+    assert "pets has no validation split" in said and "notes.txt" in said
     assert "estimated cost" in said and "about" in said
     found = metrics(workdir)
     assert {("erm", "average_accuracy"), ("ddb_ii", "worst_class_accuracy")} <= found
@@ -93,7 +93,7 @@ def test_a_folder_with_unknown_bias_in_one_command(pictures, tmp_path, monkeypat
     (tmp_path / "elsewhere").mkdir()
     moved = pictures.rename(tmp_path / "elsewhere/pets")
     assert call("folder", moved, workdir, monkeypatch) == 0
-    assert "preparing" not in (again := capsys.readouterr().out) and "done before" in again
+    assert "preparing" not in (again := capsys.readouterr().out) and "already done" in again
     # Another label makes another data set of it, and the work directory is kept.
     (moved / "cat/0.png").rename(moved / "big dog/cat.png")
     assert call("folder", moved, workdir, monkeypatch) == 1

@@ -175,7 +175,7 @@ def test_one_killed_stops_the_other_and_a_restart_resumes(launch, tmp_path, vict
 
     results = finish(launch(workdir, 2, *LONG))
     assert [status for status, _, _ in results] == [0, 0], results[1][2]
-    assert "going on from step" in results[0][1]
+    assert "resuming at step" in results[0][1]
     steps = [row["step"] for row in read_metrics(workdir / "seed_0/train_diffusion/metrics.jsonl")]
     assert steps == list(range(2, 61, 2))
 
@@ -187,7 +187,7 @@ def test_a_signal_to_one_process_stops_all_and_saves(launch, tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     for status, _, errors in finish(processes):
         assert status == 143
-        assert "is saved; the same command goes on from there" in errors
+        assert "is saved; run the same command to resume" in errors
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_text_to_image_folders(bucket, tmp_path):
             ours = tokenizer.load_tokenizer(folder / name)(["a red digit"])
             theirs = tokenizer.load_tokenizer(tmp_path / "tokenizer")(["a red digit"])
             np.testing.assert_array_equal(ours, theirs)
-        read = published_params.load_params(folder / "model/unet", params)
+        read = published_params.load_published_params(folder / "model/unet", params)
     np.testing.assert_array_equal(read["conv"]["kernel"], params["conv"]["kernel"])
     assert files.read_json(bucket / "run/model/vae/config.json") == {"of": "vae"}
 

@@ -132,7 +132,7 @@ def test_verdicts_alone_hold_and_validation_may_be_silent(context, tmp_path, cap
 def test_equal_scores_find_nothing_and_say_so(context, tmp_path, caplog):
     csv(tmp_path, "path,score", train_rows([1] * 8))
     given_scores.run(context)
-    assert "the same score, 1" in caplog.text and "no training image is held" in caplog.text
+    assert "the same score, 1" in caplog.text and "no training image is flagged" in caplog.text
     assert set(table(context)["pseudo_conflicting"]) == {0}
     assert detection(context)["train"]["dropped_groups"] == [
         "cat/conflicting",

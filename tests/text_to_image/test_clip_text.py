@@ -9,7 +9,11 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ddb_jax.text_to_image.clip_text import CLIPTextEncoder, from_config, rename_unprefixed
-from ddb_jax.text_to_image.published_params import load_params, published_names, save_params
+from ddb_jax.text_to_image.published_params import (
+    load_published_params,
+    published_names,
+    save_params,
+)
 
 TINY = {
     "vocab_size": 50,
@@ -190,7 +194,9 @@ def test_parity_with_transformers(transformers, shape, tmp_path):
         for tensor in theirs.parameters():
             tensor += 0.3 * torch.randn(tensor.shape)
     theirs.save_pretrained(tmp_path / "theirs")
-    params = load_params(tmp_path / "theirs", abstract_params(config), rename=rename_unprefixed)
+    params = load_published_params(
+        tmp_path / "theirs", abstract_params(config), rename=rename_unprefixed
+    )
     ids = np.random.default_rng(1).integers(0, 50, (2, 77)).astype(np.int32)
     with torch.no_grad():
         expected = theirs(torch.tensor(ids, dtype=torch.long)).last_hidden_state.numpy()

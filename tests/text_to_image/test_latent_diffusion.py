@@ -15,7 +15,7 @@ from ddb_jax.diffusion.gaussian import predict_x_start
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.text_to_image.autoencoder import AutoencoderKL
 from ddb_jax.text_to_image.latent_diffusion import encode_texts, load_model, published_schedule
-from ddb_jax.text_to_image.latent_sampling import make_sample, sample_side, sampler_table
+from ddb_jax.text_to_image.latent_sampling import make_latent_sampler, sample_side, sampler_table
 from ddb_jax.training.mesh import make_mesh
 
 pytest.importorskip("tokenizers")
@@ -53,7 +53,7 @@ def contexts(model):
 @pytest.fixture(scope="module")
 def drawn(model, contexts):
     """Number n of caption n mod 3, for n < 8, all at once on one device."""
-    sample = make_sample(model, make_settings(), make_mesh(1))
+    sample = make_latent_sampler(model, make_settings(), make_mesh(1))
     return sample(KEY, np.arange(8, dtype=np.int32), contexts[[0, 1, 2, 0, 1, 2, 0, 1, 3]])
 
 
@@ -111,7 +111,7 @@ def test_texts_do_not_depend_on_their_batch(model, contexts):
 def test_a_step_is_that_of_the_formulas(model, contexts):
     """One step from t = 19 ends at x_start of the guided output, which is decoded."""
     settings = make_settings(sampler="ddim", num_steps=1, guidance_scale=3.0)
-    images, finite = make_sample(model, settings, make_mesh(1))(
+    images, finite = make_latent_sampler(model, settings, make_mesh(1))(
         KEY, np.array([5], np.int32), contexts[[1, 3]]
     )
 
@@ -138,7 +138,7 @@ def test_a_step_is_that_of_the_formulas(model, contexts):
 def test_an_image_depends_on_its_number_and_text_alone(model, contexts, drawn):
     images, finite = drawn
     assert finite.all()
-    sample = make_sample(model, make_settings(), make_mesh(1))
+    sample = make_latent_sampler(model, make_settings(), make_mesh(1))
     few, _ = sample(KEY, np.array([7, 2, 30], np.int32), contexts[[1, 2, 0, 3]])
     assert largest_difference(few[:2], images[[7, 2]]) <= 1  # of 255, by rounding
     others, _ = sample(KEY, np.array([7, 3, 2], np.int32), contexts[[2, 0, 2, 3]])
@@ -148,7 +148,7 @@ def test_an_image_depends_on_its_number_and_text_alone(model, contexts, drawn):
 
 
 def test_eight_devices_draw_the_same(model, contexts, drawn):
-    sample = make_sample(model, make_settings(), make_mesh(8))
+    sample = make_latent_sampler(model, make_settings(), make_mesh(8))
     texts = contexts[[0, 1, 2, 0, 1, 2, 0, 1, 3]]
     images, _ = sample(KEY, np.arange(8, dtype=np.int32), texts)
     assert largest_difference(images, drawn[0]) <= 1
@@ -156,7 +156,7 @@ def test_eight_devices_draw_the_same(model, contexts, drawn):
 
 def test_weights_that_are_not_finite(tmp_path, contexts):
     write_model(tmp_path, change_params=nan_in_decoder)
-    sample = make_sample(load_model(tmp_path, "float32"), make_settings(), make_mesh(1))
+    sample = make_latent_sampler(load_model(tmp_path, "float32"), make_settings(), make_mesh(1))
     images, finite = sample(KEY, np.arange(8, dtype=np.int32), contexts[[0] * 9])
     assert images.shape == (8, 8, 8, 3) and not finite.any()
 

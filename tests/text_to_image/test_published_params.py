@@ -11,7 +11,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from ddb_jax.text_to_image.published_params import (
-    load_params,
+    load_published_params,
     published_name,
     published_names,
     save_params,
@@ -104,13 +104,13 @@ def test_load_from_a_folder_a_file_and_shards(files, tmp_path):
     whole = tmp_path / "whole" / "diffusion_pytorch_model.safetensors"
     whole.parent.mkdir()
     files.save_file(tensors, whole)
-    check(load_params(whole.parent, ABSTRACT), tensors)
-    check(load_params(str(whole), ABSTRACT), tensors)
+    check(load_published_params(whole.parent, ABSTRACT), tensors)
+    check(load_published_params(str(whole), ABSTRACT), tensors)
 
     halves = [tmp_path / f"model-{i}.safetensors" for i in range(2)]
     for i, path in enumerate(halves):
         files.save_file({n: tensors[n] for n in list(tensors)[i::2]}, path)
-    check(load_params(halves, ABSTRACT), tensors)
+    check(load_published_params(halves, ABSTRACT), tensors)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
@@ -118,15 +118,15 @@ def test_half_precision_is_widened(files, tmp_path, dtype):
     tensors = {name: tensor.astype(dtype) for name, tensor in published_tensors().items()}
     files.save_file(tensors, tmp_path / "model.fp16.safetensors")
     wide = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-    check(load_params(tmp_path, ABSTRACT), wide)
-    check(load_params(tmp_path, ABSTRACT, dtype), tensors, dtype)
+    check(load_published_params(tmp_path, ABSTRACT), wide)
+    check(load_published_params(tmp_path, ABSTRACT, dtype), tensors, dtype)
 
 
 def test_constants_of_old_files_are_ignored(files, tmp_path):
     tensors = published_tensors()
     constants = {"text_model.embeddings.position_ids": np.arange(7)[None]}
     files.save_file(tensors | constants, tmp_path / "model.safetensors")
-    check(load_params(tmp_path, ABSTRACT), tensors)
+    check(load_published_params(tmp_path, ABSTRACT), tensors)
 
 
 def test_rename(files, tmp_path):
@@ -136,7 +136,7 @@ def test_rename(files, tmp_path):
     def rename(names):
         return {name: name.removeprefix("old.") for name in names}
 
-    check(load_params(tmp_path, ABSTRACT, rename=rename), tensors)
+    check(load_published_params(tmp_path, ABSTRACT, rename=rename), tensors)
 
 
 def test_what_does_not_fit_is_said_at_once(files, tmp_path):
@@ -150,24 +150,24 @@ def test_what_does_not_fit_is_said_at_once(files, tmp_path):
         "1 of another shape (layers.0.norm.bias is [5], not [4])"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
-        load_params(tmp_path, ABSTRACT)
+        load_published_params(tmp_path, ABSTRACT)
 
 
 def test_long_lists_are_cut(files, tmp_path):
     files.save_file({"x": np.zeros(2)}, tmp_path / "model.safetensors")
     cut = "6 missing (conv_in.bias, conv_in.weight, layers.0.fc1.weight, ...), 1 left over (x)"
     with pytest.raises(ValueError, match=re.escape(cut)):
-        load_params(tmp_path, ABSTRACT)
+        load_published_params(tmp_path, ABSTRACT)
 
 
 def test_files_that_cannot_be_read(files, tmp_path):
     with pytest.raises(ValueError, match="safetensors cannot be read as safetensors"):
-        load_params(tmp_path, ABSTRACT)
+        load_published_params(tmp_path, ABSTRACT)
     # What a clone without git-lfs leaves.
     pointer = tmp_path / "model.safetensors"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ValueError, match="safetensors cannot be read as safetensors"):
-        load_params(pointer, ABSTRACT)
+        load_published_params(pointer, ABSTRACT)
 
 
 def test_save_writes_published_names_and_axes(files, tmp_path):
@@ -180,6 +180,6 @@ def test_save_writes_published_names_and_axes(files, tmp_path):
     assert {name: tensor.shape for name, tensor in tensors.items()} == PUBLISHED
     check(jax.tree.map(np.asarray, params), tensors)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
-    reread = flatten_dict(load_params(path.parent, ABSTRACT))
+    reread = flatten_dict(load_published_params(path.parent, ABSTRACT))
     for key, leaf in flatten_dict(params).items():
         np.testing.assert_array_equal(reread[key], leaf)

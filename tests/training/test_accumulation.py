@@ -12,7 +12,7 @@ from ddb_jax.debias.contract import TrainingSet, plain
 from ddb_jax.debias.table import METHODS
 from ddb_jax.models.layers import BatchNorm
 from ddb_jax.stages.common import classifier_step, diffusion_step
-from ddb_jax.stages.common.generator import init_params
+from ddb_jax.stages.common.generator import init_unet_params
 from ddb_jax.stages.common.networks import build_classifier
 from ddb_jax.training import train_state
 from ddb_jax.training.accumulation import join_parts, split_batch, sum_gradients
@@ -89,7 +89,7 @@ def diffusion():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(diffusion_step, "build_unet", lambda config, num_classes: Denoiser())
             optimizer, step = diffusion_step.make_train_step(c, NUM_CLASSES)
-        params = init_params(Denoiser(), jax.random.key(1), (SIDE, SIDE, 3))
+        params = init_unet_params(Denoiser(), jax.random.key(1), (SIDE, SIDE, 3))
         state = train_state.create({"params": params}, optimizer, ema=True)
         found[parts] = jax.jit(step)(state, BATCH, jax.random.key(2))
     return params, found

@@ -1,4 +1,4 @@
-"""PyTorch in a process of its own, seen from here; this side does not import it.
+"""PyTorch in a separate process, seen from here; this side does not import it.
 
 The two runtimes' threads would disturb each other in one process. The other one sleeps while this
 one works.
@@ -59,7 +59,7 @@ class Peer:
         self.pid = self._process.pid
 
     def load(self, mode: str, task: Mapping[str, Any], expected: Mapping[str, float]) -> float:
-        """Make the work ready and compare it with ours; returns seconds of its first step.
+        """Prepare the work and compare it with ours; returns seconds of its first step.
 
         Raises:
             UserError: It is not the same work, or PyTorch cannot do it.

@@ -4,8 +4,8 @@
 --mirror ADDRESS  folder of a server that has the same files, instead of the original one
 --list            print the names
 
-An interrupted download goes on where it stopped. A published checksum is compared; where there is
-none, the SHA-256 of the first download is kept beside the file and later downloads are held to it.
+An interrupted download resumes. Files are compared with published checksums; without one, the
+SHA-256 of the first download is stored next to the file and later downloads are compared with it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def obtain(
     Args:
         name: Name of the folder, where the origin has no other.
         origin: Where it comes from.
-        root: Is made if need be.
+        root: Made if missing.
         mirror: Address of a folder with files of the same names; "" takes the original addresses.
         waits: Seconds before each further attempt of a download that brought nothing.
         timeout: Seconds that a server may be silent.
@@ -80,7 +80,7 @@ def obtain(
 
 
 def _lack(folder: Path, origin: Origin) -> str:
-    """What there is too little of in the data set's folder; "" if nothing."""
+    """What is missing in the data set's folder; "" if nothing."""
     for pattern, expected in origin.at_least.items():
         found = sum(1 for _ in folder.glob(pattern))
         if found < expected:
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {reason}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on with what was received.", file=sys.stderr)
+        print("stopped; run the same command to resume the download.", file=sys.stderr)
         return 130
     place = folder / origin.files[0].name if origin.folder else folder
     print(f"ready: --config.{origin.config_field}={place}")

@@ -1,7 +1,7 @@
 """Unpacking downloaded archives without trusting them.
 
-Only plain files and folders come out, only below the folder that is made, and no more bytes than a
-stated bound. The folder appears under its name when everything is unpacked and checked.
+Only plain files and folders are unpacked, only below the new folder, and at most a given number of
+bytes. The folder appears under its name when everything is unpacked and checked.
 """
 
 import gzip
@@ -38,7 +38,7 @@ def unpack(
 
     Args:
         archive: The file; its name says what it is.
-        folder: Is made; must not exist.
+        folder: Made here; must not exist.
         inner: Folder inside the archive that becomes `folder`; "" takes all that is in it.
         max_bytes: Largest sum of the unpacked files' sizes.
         check: Raises when what was unpacked, in the folder it is given, is not what it should be.
@@ -49,7 +49,7 @@ def unpack(
         FileExistsError: `folder` exists.
     """
     if folder.exists():
-        raise FileExistsError(f"{folder} exists; remove it to unpack {archive} anew")
+        raise FileExistsError(f"{folder} exists; remove it to unpack {archive} again")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

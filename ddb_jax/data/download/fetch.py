@@ -47,8 +47,8 @@ def fetch(
 
     Args:
         file: Whose checksum is compared; where it has none, the digest that `keep_digest` kept.
-        address: Of http or https.
-        target: Its folder is made if need be.
+        address: An http or https address.
+        target: Its folder is made if missing.
         waits: Seconds before each further attempt, after attempts that brought nothing.
         timeout: Seconds that the server may be silent.
 
@@ -99,7 +99,7 @@ def file_digest(path: Path, kind: str) -> str:
 
 
 def keep_digest(target: Path) -> None:
-    """Write `<target>.sha256`, in the form of sha256sum, for later downloads to be held to."""
+    """Write `<target>.sha256` in the format of sha256sum, to compare later downloads with."""
     line = f"{file_digest(target, 'sha256')}  {target.name}\n"
     write_atomically(_record_of(target), line, every_process=True)
 
@@ -111,7 +111,7 @@ def _record_of(target: Path) -> Path:
 def _receive(
     address: str, part: Path, file: RemoteFile, waits: Sequence[float], timeout: float
 ) -> None:
-    """Fill `part`, going on from what it holds, over as many connections as it takes."""
+    """Complete `part` from where it ends, over as many connections as needed."""
     with part.open("ab") as sink:
         if try_lock(sink, unprotected="a second download of it spoils it") is Lock.TAKEN:
             raise ValueError(f"another process is downloading {part}; wait for it.")
@@ -175,7 +175,7 @@ def _receive_once(address: str, sink: BinaryIO, file: RemoteFile, timeout: float
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    """The next bytes, b"" at the end; apart from writing, so that a full disk is no lost line."""
+    """The next bytes, b"" at the end; writing is separate, as a full disk is no lost connection."""
     try:
         return response.read1(_CHUNK)
     except (OSError, http.client.HTTPException) as error:

@@ -31,7 +31,7 @@ class Origin:
         about: What it is and on what terms, in a sentence.
         inner: Folder inside the archive that becomes the data set's folder, "" for all of it;
             None where the files are used as they are.
-        at_least: How many files each pattern must find in the finished folder.
+        at_least: Minimum number of files per pattern in the finished folder.
         folder: Its folder; "" is its name.
         config_field: The config's field that names it.
     """
@@ -150,7 +150,7 @@ photographs are those of "Learning Not to Learn" (Kim et al., CVPR 2019). data.r
   1pct/align/<class>/...   1pct/conflict/<class>/...   1pct/valid/...   and so on for 5pct
   test/<class>/...""",
     "bar_bias_ensemble": f"""\
-BAR cut anew, at 1% and 5% conflicting; the original is `bar`.
+BAR with new splits, at 1% and 5% conflicting; the original is `bar`.
   {_BIAS_ENSEMBLE}
   (link of github.com/kakaoenterprise/BiasEnsemble)
 A Google Drive folder: download it with a browser and unzip. data.root must hold

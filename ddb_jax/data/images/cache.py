@@ -1,7 +1,7 @@
 """A folder of decoded images: ArrayRecord shards, filled by several threads, resumable.
 
-Beside each shard lies a file of the same name in JSON with its length, its broken images and a hash
-of the others. A shard whose two files are there and agree is never made again.
+Next to each shard is a JSON file of the same name with its length, its broken images and a hash of
+the others. A shard whose two files exist and agree is never made again.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ LOCK_POLL_SECONDS = 0.2
 
 log = logging.getLogger("ddb_jax")
 
-# What decoding gives: the pixels, or why there are none. An OSError means that the image was not
-# read, which may be otherwise tomorrow; a ValueError, that it cannot be used.
+# Result of decoding: the pixels, or an error. An OSError means that the image was not read, which
+# may work later; a ValueError, that it cannot be used.
 Decoded = np.ndarray | OSError | ValueError
 
 
@@ -39,7 +39,7 @@ class CachedShard:
 
     Attributes:
         file: The ArrayRecord file; its records are the images that are not broken, in order.
-        paths: Of all its images, the broken ones too.
+        paths: Paths of all its images, including broken ones.
     """
 
     file: Path
@@ -51,7 +51,7 @@ class CachedShard:
         return self.file.with_suffix(".json")
 
     def verdict(self) -> dict[str, str] | None:
-        """Reason by path of its broken images, or None when the shard is to be made."""
+        """Path -> reason of its broken images, or None if the shard has to be made."""
         try:
             known = read_json(self.verdict_file)
             whole = known["bytes"] == self.file.stat().st_size and "sha256" in known
@@ -81,15 +81,15 @@ def fill(
     num_threads: int,
     stop: StopFlag | None = None,
 ) -> dict[str, str]:
-    """Make the shards that are not whole; returns the reason by path of all broken images.
+    """Make the incomplete shards; returns path -> reason for all broken images.
 
-    A process that makes shards of the same folder is waited for. The order of the records does not
-    depend on the threads.
+    If another process makes shards in this folder, this one waits. The order of the records does
+    not depend on the threads.
 
     Args:
-        shards: All of one folder.
+        shards: All shards of one folder.
         decode: Called from `num_threads` threads; the images all have one shape.
-        title: Of the progress line.
+        title: Title of the progress line.
         num_threads: At least 1.
         stop: Asked after every image.
 
@@ -128,7 +128,7 @@ def _fill(
                 if stop:
                     raise Interrupted(
                         f"stopped while {title}: {done:,} of {total:,} images are done;"
-                        " the same command goes on from there.",
+                        " run the same command to resume.",
                         128 + stop.signal,
                     )
                 results.append(result)
@@ -169,7 +169,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns a failure to write into one sentence.
+    """Turns a write error into one sentence.
 
     Raises:
         ValueError: The block could not write.
@@ -186,7 +186,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(folder: Path, stop: StopFlag | None) -> Iterator[None]:
-    """Make the folder and hold it for this process; the lock ends with the process."""
+    """Make the folder and lock it for this process; the lock ends with the process."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a")

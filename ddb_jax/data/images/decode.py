@@ -1,8 +1,8 @@
-"""One image file's bytes to uint8 [S, S, 3], or the reason why it cannot be used.
+"""Decodes one image file to uint8 [S, S, 3], or says why it cannot be used.
 
-The rules are those of the loaders that the published sets were read with (Pillow's `convert("RGB")`
-and bilinear resize, as in torchvision), with two that those lack: EXIF rotation is applied, and
-16-bit grey keeps its upper 8 bits where `convert` would clip it to white.
+The rules are those of the loaders used for the published sets (Pillow's `convert("RGB")` and
+bilinear resize, as in torchvision), plus two: EXIF rotation is applied, and 16-bit grey keeps its
+upper 8 bits, which `convert` would clip to white.
 """
 
 import contextlib
@@ -117,7 +117,7 @@ def _resize(image: Image.Image, image_size: int, resize: str) -> np.ndarray:
     width, height = image.size
     left = top = 0.0
     if resize == "center_crop":
-        # The square is cut by the resize: a long strip scaled whole could fill the memory.
+        # The resize crops the square: scaling a long strip as a whole could fill the memory.
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, width - left, height - top)
@@ -133,10 +133,10 @@ def _unreadable(error: Exception) -> str:
 
 
 class _QuietPillow:
-    """Holds off Pillow's warnings and its own limit, which cannot say the size, while in use.
+    """Disables Pillow's warnings and size limit, whose messages lack the size, while in use.
 
-    Both are settings of the whole process and not of a thread: the first thread that comes in
-    changes them, the last one that goes out puts them back.
+    Both are settings of the whole process: the first thread that enters changes them, the last one
+    that leaves restores them.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Finding image files below a folder, in an order that is the same on every machine.
+"""Finds image files below a folder, in the same order on every machine.
 
-What the recipes over folders share: sorted walks, rows of (path, label, bias) made into `Files`,
-and the sentences for what was left out.
+Shared by the recipes over folders: sorted walks, `Files` from rows of (path, label, bias), and
+messages on what was left out.
 """
 
 import os
@@ -40,8 +40,8 @@ def find_images(root: Path, below: str = "") -> tuple[list[str], list[str]]:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: A folder cannot be read, links to one that holds it, or an image is a link to
-            nothing.
+        ValueError: A folder cannot be read or links to one of its parents, or an image is a broken
+            link.
     """
     images: list[str] = []
     others: list[str] = []
@@ -60,7 +60,7 @@ def find_images(root: Path, below: str = "") -> tuple[list[str], list[str]]:
             elif entry.is_file():
                 images.append(path)
             else:
-                raise ValueError(f"{root / path} is a link to nothing: mend or remove it.")
+                raise ValueError(f"{root / path} is a broken link: fix or delete it.")
 
     visit(below, frozenset())
     return sorted(images), sorted(others)
@@ -77,7 +77,7 @@ def files_of(rows: Iterable[Row]) -> Files:
 
 
 def left_out_notes(others: Sequence[str]) -> tuple[str, ...]:
-    """One sentence on files that are not images, none where there are none."""
+    """One sentence on files that are not images; () without such files."""
     if not others:
         return ()
     what = (
@@ -108,7 +108,7 @@ def check_classes(listing: Listing) -> Listing:
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
-    """What a folder holds, by name, without the hidden and without macOS's archive leftovers."""
+    """Entries of a folder by name, without hidden files and macOS's archive leftovers."""
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)

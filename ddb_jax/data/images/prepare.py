@@ -1,7 +1,7 @@
-"""Image files decoded once: a `Listing` becomes a cache of decoded images, and that a `Dataset`.
+"""Image files decoded once: a `Listing` becomes a cache of decoded images, then a `Dataset`.
 
-A cache holds every file of the listing once, ordered by path and whatever its split, so that other
-labels and other draws of the splits do not decode again.
+A cache holds every file of the listing once, ordered by path regardless of its split, so that new
+labels or new splits do not need decoding again.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import write_atomically
 from ddb_jax.runtime.stop import StopFlag
 
-DECODER_VERSION = 1  # to be raised when decode_image gives other pixels
+DECODER_VERSION = 1  # increase it when decode_image gives different pixels
 MEMORY_BYTES = 1 << 30
 
 
@@ -43,9 +43,9 @@ def load_listing(
 ) -> Dataset:
     """Decode what the cache lacks, and open the cache.
 
-    A cache is found by the path, length and time of change of every file, `image_size` and
-    `resize`: a file that is rewritten with its length and time as they were is not noticed. A file
-    that could not be read, as opposed to decoded, is tried again at every start.
+    A cache is found by the path, length and modification time of every file, `image_size` and
+    `resize`: a file rewritten with the same length and time is not noticed. A file that could not
+    be read (rather than decoded) is tried again at every start.
 
     Args:
         listing: Has a train, a validation and a test split.
@@ -66,7 +66,7 @@ def load_listing(
         ValueError: More than `max_broken` images cannot be used, the cache cannot be written to,
             or an argument is wrong.
         UserError: The cache is damaged inside; reading from the sources may raise it too.
-        Interrupted: `stop` was set; what was decoded is kept, but for a part of a shard.
+        Interrupted: `stop` was set; complete shards are kept.
     """
     _check_size(image_size, resize)
     if (open_image is None) != (content_key == ""):
@@ -134,7 +134,7 @@ def _cache_key(content_key: str, paths: Sequence[str]) -> str:
 
 
 def _stat_key(root: Path, paths: Sequence[str]) -> str:
-    """Hash of the files' lengths and times; a file that is gone is found out when it is read."""
+    """Hash of the files' lengths and times; a missing file is noticed when it is read."""
     digest = hashlib.sha256()
     for path in paths:
         with contextlib.suppress(OSError):
@@ -147,7 +147,7 @@ def _stat_key(root: Path, paths: Sequence[str]) -> str:
 def _judge(
     broken: Mapping[str, str], name: str, num_images: int, max_broken: int, file: Path
 ) -> tuple[str, ...]:
-    """List the broken images in `file`; refuse them, or give a note that they are left out."""
+    """List the broken images in `file`; raise, or return a note that they are left out."""
     rows = io.StringIO()
     csv.writer(rows, lineterminator="\n").writerows([("path", "reason"), *broken.items()])
     content = os.fsencode(rows.getvalue())
@@ -163,7 +163,7 @@ def _judge(
         resize = ", set config.data.resize" if "resizing is off" in reason else ""
         raise ValueError(
             f"{count} cannot be used, the first is {path}: {reason}; all are listed in {file}:"
-            f" mend or remove them{resize}, or allow as many with config.data.max_broken."
+            f" fix or delete them{resize}, or allow as many with config.data.max_broken."
         )
     return (f"{count} cannot be used and are left out; they are listed in {file}.",)
 
@@ -195,7 +195,7 @@ def _open(
 
 
 class _CachedSource(RecordSource):
-    """Damage, which can also show in the middle of the training, is told with its mend."""
+    """Reports a damaged shard, even in the middle of training, with the way to repair it."""
 
     def gather(self, indices: np.ndarray) -> Example:
         with _damage_named():

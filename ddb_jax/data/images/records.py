@@ -1,4 +1,4 @@
-"""Images in ArrayRecord shards, the form in which synthetic and decoded images are kept.
+"""Images in ArrayRecord shards, the storage of synthetic and decoded images.
 
 One record is one image: label and index as little-endian int32, then the uint8 pixels row by row,
 8 + H * W * 3 bytes. Over all shards of a set of synthetic images the indices are 0..N-1, in any
@@ -23,7 +23,7 @@ RECORDS_PER_READ = 1024
 def write_shard(
     path: str | Path, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
 ) -> None:
-    """Write one shard; the file appears under its name only when it is whole.
+    """Write one shard; the file gets its name only when it is complete.
 
     Args:
         path: File to write, in a folder that exists.
@@ -47,8 +47,8 @@ def write_shard(
     headers["label"], headers["index"] = labels, indices
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        # Groups of one record allow random access. Compression would take a quarter off photographs
-        # and make them several times slower to write and to read.
+        # Groups of one record allow random access. Compression would save a quarter on photographs
+        # and make them several times slower to write and read.
         writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         for header, image in zip(headers, images, strict=True):
             writer.write(header.tobytes() + image.tobytes())
@@ -200,7 +200,7 @@ def in_memory(source: RecordSource) -> ArraySource:
 def _open(path: Path) -> ArrayRecordReader:
     if not path.exists():
         raise FileNotFoundError(f"there is no shard {path}.")
-    # A copy is read on after its name is gone, for as long as it is held open.
+    # An open copy can still be read after its name is deleted.
     with local_copy(path) as local:
         reader = ArrayRecordReader(str(local))
     if not reader.ok():  # opening does not raise, closing does

@@ -96,7 +96,7 @@ def list_align_conflict(root: Path, *, name: str, pct: str) -> Listing:
 
     Args:
         root: Folder that holds the folder of the share.
-        name: Of TREES.
+        name: Key of TREES.
         pct: Folder of the share, such as "0.5pct".
 
     Raises:

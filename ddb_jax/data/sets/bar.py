@@ -33,7 +33,7 @@ def list_bar(root: Path, *, pct: str = "") -> Listing:
     """List BAR, in whichever of its two forms is there.
 
     Original: `<root>/{train,test}/<class>_<n>.jpg`, flat. It has no validation split and no bias
-    labels; its authors hold the training images to be aligned and the test split not to be.
+    labels; its authors regard the training images as aligned and the test images as not.
 
     BiasEnsemble's tree: `<root>/train/align/<class>/*`, `<root>/train/conflict/<pct>/<class>/*`,
     `<root>/valid` and `<root>/test`, files named `<id>_<label>_<bias>`. As in its code, the bias of
@@ -84,12 +84,12 @@ def _list_original(root: Path) -> Listing:
         split: {"total": sum(counts), **dict(zip(CLASSES, counts, strict=True))}
         for split, counts in (("train", TRAIN_COUNTS), ("test", TEST_COUNTS))
     }
-    notes = ("The original BAR says of no image whether it is aligned.", *left_out_notes(others))
+    notes = ("The original BAR does not say which images are aligned.", *left_out_notes(others))
     return Listing("bar", root, splits, CLASSES, notes=notes, published_counts=published)
 
 
 def _marked(label: int) -> int:
-    """The bias that stands for any but the class's own."""
+    """The bias value that stands for any bias other than the class's."""
     return (label + 1) % len(CLASSES)
 
 

@@ -1,4 +1,4 @@
-"""Which image takes which bias, with exact counts, in data sets whose bias is put on by us."""
+"""Assigns biases to images with exact counts, for data sets whose bias we add."""
 
 import numpy as np
 

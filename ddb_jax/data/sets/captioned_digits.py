@@ -1,7 +1,7 @@
 """Coloured digits with sentences: the reference set that stands in for a large captioned one.
 
 The digits are those that `load_coloured_digits` keeps out of training, validation and test; each
-comes in every colour, so that colour and class are independent, as no biased training set has them.
+comes in every colour, so that colour and class are independent, unlike in a biased training set.
 """
 
 from typing import NamedTuple
@@ -20,8 +20,8 @@ SENTENCES = (
     "a handwritten {digit} in {colour}",
     "a handwritten {colour} {digit} on black",
 )
-# True of every image and of no class, in words that no other sentence has: what a captioner writes
-# that has missed the point, and a text filter should drop.
+# True of every image and specific to no class, in words that no other sentence uses: what a
+# captioner writes when it misses the point, and what a text filter should drop.
 VAGUE_SENTENCES = (
     "a bright shape in the dark",
     "some strokes of paint",
@@ -62,7 +62,7 @@ def captioned_digits(
     """Every digit of the reference part in all ten colours, with one sentence each.
 
     The forms of the sentences take turns, so that every digit and colour has each equally often, to
-    within one, but for those that a vague sentence replaces.
+    within one, except those replaced by a vague sentence.
 
     Args:
         image_size: Side in pixels.

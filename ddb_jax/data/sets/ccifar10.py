@@ -39,7 +39,7 @@ PUBLISHED_TRAIN = {
 PUBLISHED_TEST = (1_000, 9_000)
 FULL_SIZES = (50_000, 10_000)
 
-_PIXELS_VERSION = 1  # to be raised when a corruption draws other pixels; it makes caches anew
+_PIXELS_VERSION = 1  # increase it when a corruption changes; it invalidates caches
 
 
 def load_ccifar10(
@@ -69,9 +69,9 @@ def load_ccifar10(
             their class; 0.9 is no bias.
         counts: "published" gives the published numbers of images, where the share is one of theirs
             and all of CIFAR-10 is there; otherwise, and with "exact_share", the shares decide.
-        severity: Of the corruptions, 1 to 5.
+        severity: Severity of the corruptions, 1 to 5.
         validation_share: Share of CIFAR-10's training images; unused with the published numbers.
-        seed: Of splits, biases and corruptions.
+        seed: Seed of splits, biases and corruptions.
         cache_dir: Folder for the corrupted images, an .npz per split and settings; None keeps none.
 
     Raises:
@@ -113,7 +113,7 @@ def load_ccifar10(
     notes = _describe(conflicting_share, severity, seed, len(validation), len(train_labels))
     if counts == "published" and not published:
         lacks = "the share is none of the published ones" if full else "this is a part of CIFAR-10"
-        notes.append(f"The published counts cannot be had, because {lacks}: shares decide.")
+        notes.append(f"The published counts are impossible, because {lacks}: shares are used.")
     return Dataset(
         name="ccifar10",
         class_names=CLASS_NAMES,
@@ -205,7 +205,7 @@ def _cached(
         if cached.shape == images.shape and cached.dtype == np.uint8:
             return cached
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # absent or damaged: made anew
+        pass  # missing or damaged: made again
     corrupted = make()
     content = io.BytesIO()
     np.savez(content, images=corrupted, labels=labels, bias=bias, positions=positions)

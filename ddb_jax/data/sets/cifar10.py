@@ -1,8 +1,8 @@
 """Reading CIFAR-10 (Krizhevsky 2009): the official pickled batches, or one .npz file.
 
 The batches are pickles, which can run code when they are read. These are read so that they cannot:
-the five names that the official files ask for are answered by stand-ins that only keep what they
-are given, every other name is refused, and no function that a file names is called.
+the five names that the official files use are replaced by stand-ins that only store their
+arguments, every other name is refused, and no function named in a file is called.
 """
 
 import io
@@ -138,7 +138,7 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _read_pickle(path: Path) -> dict[Any, Any]:
     """The dictionary in a pickle of Python or NumPy; arrays are objects with `content`."""
 
-    # Made anew for every file, so that nothing that a file does to them outlives its reading.
+    # A new class for every file, so that a file cannot change them for the next one.
     class Array:
         def __setstate__(self, state: Any) -> None:
             self.content = state if isinstance(state, tuple) and len(state) == 5 else (None,) * 5

@@ -1,7 +1,7 @@
 """Coloured MNIST, built from MNIST's idx files as "Learning from Failure" builds it.
 
 Each digit has a colour; most training images take the colour of their class, and in the test split
-colour says nothing on the class (Nam et al., NeurIPS 2020, arXiv 2007.02561, appendix A.1). The
+colour says nothing about the class (Nam et al., NeurIPS 2020, arXiv 2007.02561, appendix A.1). The
 counts are those of the set that Lee et al. published (NeurIPS 2021, arXiv 2107.01372).
 """
 
@@ -62,7 +62,7 @@ def load_cmnist(
             55,000 is 275, and its test colours are even.
         severity: 1 to 5, row of COLOUR_JITTER.
         validation_size: Last training images, which become the validation split.
-        seed: Of colours and jitter. The jitter of an image depends on nothing else.
+        seed: Seed of colours and jitter. The jitter of an image depends on nothing else.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -198,7 +198,7 @@ def _aligned_in_test(labels: np.ndarray) -> np.ndarray:
 def _describe(validation_size: int, severity: int, conflicting_share: float) -> tuple[str, ...]:
     """Notes on how the set was made."""
     return (
-        f"MNIST has no validation split: the last {validation_size:,} training images are it.",
+        f"MNIST has no validation split: the last {validation_size:,} training images serve.",
         f"The colours are our own ten with LfF's jitter of severity {severity}; a share of"
         f" {conflicting_share:g} of the training and validation images conflicts with its"
         " class, spread evenly over the nine other colours.",

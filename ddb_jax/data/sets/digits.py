@@ -3,7 +3,7 @@
 The digits are real (UCI ML hand-written digits, 1,797 of 8x8 pixels) and ship with scikit-learn.
 The colouring follows the Coloured MNIST of debiasing work (Nam et al., "Learning from Failure",
 arXiv 2007.02561): ten colours, one per class, jittered per image; a small, exact share of training
-images takes one of the nine other colours, and in the test split colour says nothing on the class.
+images takes one of the nine other colours, and test colours are independent of the class.
 """
 
 import numpy as np
@@ -112,7 +112,7 @@ def split_off_reference(
     Args:
         labels: int [N].
         reference_share: Share of every class; 0 leaves all images to the splits.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Raises:
         ValueError: The share is below 0 or not less than 1, or leaves a part too small.

@@ -1,4 +1,4 @@
-"""Stage: bias scores that someone else made, in place of the amplifier's.
+"""Stage: bias scores from a file instead of the amplifier's.
 
 Writes what `scoring.write_tables` does.
 """
@@ -53,9 +53,9 @@ def read(config: Any, dataset: Dataset) -> tuple[dict[str, GivenScores], tuple[s
 def run(context: Context) -> dict[str, Any]:
     """Read the file `given_scores.csv` of the config and make the pseudo-groups.
 
-    A verdict of the file holds as it stands. Without one the configured rule flags, if the file
-    says what a model predicts, and otherwise the share `pseudo_groups.top_share` of every class. A
-    column score, where there is one, takes the place of the loss in both.
+    A verdict in the file is taken as it is. Without one, the configured rule flags images if the
+    file has predictions; otherwise the share `pseudo_groups.top_share` of every class is flagged.
+    A column "score", if present, replaces the loss in both.
 
     Raises:
         UserError: As `read`.
@@ -66,7 +66,7 @@ def run(context: Context) -> dict[str, Any]:
     for note in notes:
         log.warning("warning: %s", note)
     columns = [name for name in GivenScores._fields if getattr(given["train"], name) is not None]
-    # What ranks is of one kind in both splits, for a threshold of train must fit validation.
+    # Both splits rank by the same column, because a threshold from train is used on validation.
     kind = "loss" if given["train"].score is None else "score"
     labels = {split: sources[split].labels for split in given}
     suspicion = {split: getattr(given[split], kind) for split in given}
@@ -98,7 +98,7 @@ def run(context: Context) -> dict[str, Any]:
         )  # fmt: skip
     scored = {}
     for split, part in given.items():
-        # Without a word on an image it counts as aligned.
+        # An image without a verdict counts as aligned.
         verdict = np.full(len(labels[split]), False) if flagged[split] is None else flagged[split]
         scored[split] = Scored(
             verdict, part.predicted, part.probability, part.loss, suspicion[split]
@@ -107,8 +107,8 @@ def run(context: Context) -> dict[str, Any]:
     log.info("%s: %d of %d training images are flagged (%s)", path.name, count, size, rule)
     if count in (0, size):
         log.warning(
-            "warning: %s: %s training image is held to conflict with the bias, so that the"
-            " pseudo-groups are the classes", path.name, "every" if count else "no",
+            "warning: %s: %s training image is flagged as bias-conflicting, so the pseudo-groups"
+            " are the classes", path.name, "every" if count else "no",
         )  # fmt: skip
     return write_tables(context, dataset, scored, rule=rule, threshold=threshold, details=details)
 
@@ -116,10 +116,10 @@ def run(context: Context) -> dict[str, Any]:
 def top_share_thresholds(
     labels: np.ndarray, scores: np.ndarray, share: float, num_classes: int
 ) -> np.ndarray:
-    """The score from which an image of each class belongs to the class's most suspect share.
+    """The score from which an image of each class belongs to the most suspicious share.
 
-    Images that tie are treated alike: of a tie at the threshold all belong to it, so that it may be
-    more than the share; but a class's lowest score never does, so that it may be less.
+    Tied images are treated alike: all images at the threshold belong to it, so the share may be
+    exceeded. A class's lowest score never belongs to it, so the share may not be reached.
 
     Args:
         labels: int [N] in 0..num_classes-1.
@@ -141,7 +141,7 @@ def top_share_thresholds(
 
 
 def needed_column(method: str) -> str | None:
-    """The column of the scores that a method cannot do without; None for verdicts, or no scores."""
+    """The column of the scores that a method needs; None for verdicts, or no scores."""
     entry = method_entry(method)
     if entry.requires == AMPLIFIER_SCORES:
         return READS.get(method, "loss")
@@ -150,7 +150,7 @@ def needed_column(method: str) -> str | None:
 
 
 def refuse_methods(path: Path, train: GivenScores, methods: Iterable[str]) -> None:
-    """Stop where a method needs what the file does not say.
+    """Stop if a method needs a column that the file lacks.
 
     Raises:
         UserError: Names the columns, the methods and those that work.

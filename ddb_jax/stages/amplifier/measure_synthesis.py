@@ -1,8 +1,8 @@
 """Stage: how much of the bias the synthetic images show, where the bias is known.
 
 A probe learns the bias attribute on real training images, drawn so that every pair of class and
-attribute is equally frequent, and reads it off the synthetic ones. Nothing is chosen by what it
-finds; its own accuracy is measured on the test split, whose bias is independent of the class.
+attribute is equally frequent, and predicts it for the synthetic ones. Nothing is chosen by the
+result; the probe's accuracy is measured on the test split, whose bias is independent of the class.
 Writes `aligned_share.json`.
 """
 
@@ -56,7 +56,7 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _bias_as_label(source: Source) -> ArraySource:
-    """The same images with the bias attribute in the label's place."""
+    """The same images with the bias attribute as label."""
     fields = source.gather(np.arange(len(source)))
     unknown = np.full(len(source), -1, np.int32)
     return ArraySource(fields["image"], source.bias, unknown)

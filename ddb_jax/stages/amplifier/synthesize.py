@@ -1,8 +1,8 @@
 """Stage: draw the synthetic, bias-aligned training set of the amplifier.
 
 Writes what `drawing.draw_set` does, and `contact_sheet.png`. Image number i is drawn from
-(seed, i) alone, so that shards may be made in any order, by any number of devices, and a restart
-keeps the shards that are whole.
+(seed, i) alone, so shards can be made in any order, by any number of devices, and a restart keeps
+complete shards.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
 from ddb_jax.stages.common.drawing import draw_set
-from ddb_jax.stages.common.generator import build_unet, init_params, make_sample
+from ddb_jax.stages.common.generator import build_unet, init_unet_params, make_image_sampler
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import abstract_like, load_weights
 from ddb_jax.training.mesh import replicated
@@ -27,11 +27,11 @@ def run(context: Context) -> dict[str, Any]:
     unet = build_unet(config, num_classes)
     key = stream(context.seed, "synthesize")
     abstract = abstract_like(
-        {"params": jax.eval_shape(lambda: init_params(unet, key, image_shape))},
+        {"params": jax.eval_shape(lambda: init_unet_params(unet, key, image_shape))},
         replicated(context.mesh),
     )
     params = load_weights(context.inputs["train_diffusion"] / "weights", abstract)["params"]
-    sample = make_sample(config, num_classes, image_shape, context.mesh)
+    sample = make_image_sampler(config, num_classes, image_shape, context.mesh)
 
     # Classes alternate, so that every shard and every prefix of the set is balanced.
     total = num_classes * settings.images_per_class

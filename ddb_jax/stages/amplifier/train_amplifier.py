@@ -1,7 +1,7 @@
 """Stage: train the bias amplifier on synthetic images alone (or, as the ablation, on real ones).
 
-A classifier that never sees a real image cannot memorise the rare bias-conflicting ones; what it
-knows is what the generator exaggerated.
+A classifier that never sees a real image cannot memorise the rare bias-conflicting ones. It only
+knows the bias that the generator exaggerates.
 """
 
 import functools

@@ -1,10 +1,10 @@
 """Stage: train the target classifier with one debiasing method.
 
-On the real images, and on generated ones beside them where the method asks for them.
+It is trained on the real images, and on generated ones if the method uses them.
 
 Writes `checkpoints/`, `weights/` (of the step that the selection rule prefers), `metrics.jsonl`,
-`selection.json` and, where the method has an opinion of which training images conflict with the
-bias, `detection.json`.
+`selection.json` and, if the method itself finds bias-conflicting training images,
+`detection.json`.
 """
 
 from typing import Any
@@ -85,9 +85,9 @@ def run(context: Context) -> dict[str, Any]:
 def _suspected(
     context: Context, by_loss: bool, method: Method | JointMethod, state: TrainState
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """How far the method holds each training image to conflict, and whether; None for no opinion.
+    """The method's suspicion of each training image, and its verdict; None without an opinion.
 
-    Both are of the end of training, whatever step was selected.
+    Both are from the last step, whatever step was selected.
     """
     if by_loss:
         train, settings = context.dataset.train, context.config.classifier

@@ -1,4 +1,4 @@
-"""Stage: fit a last layer anew over the frozen network that plain training left.
+"""Stage: fit a new last layer to the frozen network of plain training.
 
 Writes `weights/` of the whole network and `selection.json`, as `train_classifier` does.
 """
@@ -34,7 +34,7 @@ log = logging.getLogger("ddb_jax")
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Fit the layer of `options["method"]` and put it on the network of the task before it."""
+    """Fit the layer of `options["method"]` and attach it to the network of the task before."""
     context, search = tuned(context)
     config, dataset, base = context.config, context.dataset, context.inputs["base"]
     entry = method_entry(context.options["method"])
@@ -84,8 +84,8 @@ def run(context: Context) -> dict[str, Any]:
     by = groups_for(context, rule.requires, validation, "validation", entry.pseudo_group_rule)
     _, features = outputs(weights, validation)
     right = (features @ np.asarray(kernel) + np.asarray(bias)).argmax(axis=1) == validation.labels
-    # What a layer is fitted by on validation chooses more than the step of the network below; of
-    # all that chose something, the rule that was told the most is named.
+    # The layer and the network below it may be chosen by different rules. The table names the rule
+    # that was told the most.
     fitted_by = {TRUE_GROUPS: "worst_true_group", PSEUDO_GROUPS: "worst_pseudo_group"}
     chosen_by = [fitted_by.get(entry.requires, of_base["selection"]), of_base["selection"]]
     if search["tries"] > 1:

@@ -155,7 +155,7 @@ def apply(
 ) -> tuple[Any, Any]:
     """Output of a network in training, and its new batch statistics, {} without BatchNorm."""
     params, batch_stats = weights["params"], weights["batch_stats"]
-    if not network.backbone_lr_scale:  # no gradient is computed for what does not move
+    if not network.backbone_lr_scale:  # no gradient is computed for frozen parameters
         params = jax.tree.map_with_path(
             lambda path, p: p if in_head(names(path)) else jax.lax.stop_gradient(p), params
         )

@@ -125,12 +125,12 @@ def fit_classifier(
         method: The debiasing method.
         columns: Per-example arrays that the method reads from its batch.
         groups: Group of every example, for group-balanced sampling.
-        validation: Where the weights to keep are chosen; None keeps the last.
+        validation: Split that chooses which weights are kept; None keeps the last.
         score: From "the prediction is right" (bool [N] over validation) the value to maximise,
             compared element by element; required with `validation`.
 
     Returns:
-        The last state; its `selected` holds what was written, where validation chose.
+        The last state; its `selected` holds the written weights if validation chose them.
     """
     size = input_size(settings, source)
     num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
@@ -224,7 +224,7 @@ def _copy_selected(weights: dict[str, Any], step: jax.Array, score: Any) -> dict
 def pretrained_variables(
     context: Context, settings: ConfigDict, num_outputs: int, size: int
 ) -> tuple[Any, ...]:
-    """The variables of the section's file of weights, alone in a tuple; nothing without a file."""
+    """The variables from the section's weights file, in a tuple; () without a file."""
     if not settings.weights:
         return ()
     model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)

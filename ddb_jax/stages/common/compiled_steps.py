@@ -17,7 +17,7 @@ from ddb_jax.training.mesh import batch_sharding, replicated, state_shardings
 from ddb_jax.training.step_memory import jit_step
 from ddb_jax.training.train_state import TrainState
 
-# Columns that a method may ask for, but for "bias_features", whose width is the network's.
+# Columns that a method may ask for, except "bias_features", whose width is the network's.
 COLUMNS = {
     "group": jnp.int32,
     "amplifier_loss": jnp.float32,
@@ -34,7 +34,7 @@ def compile_diffusion_step(
     Args:
         config: Its sections `unet` and `diffusion` are read.
         num_classes: Number of classes.
-        image_shape: Of the images that it is trained on.
+        image_shape: Shape of the training images.
         mesh: The devices.
     """
     optimizer, train_step = make_train_step(config, num_classes)
@@ -56,7 +56,7 @@ def compile_classifier_step(
     Args:
         settings: A classifier section of the config.
         num_outputs: Number of classes.
-        image_shape: Of the images that it is trained on, before they are cropped or enlarged.
+        image_shape: Shape of the training images, before they are cropped or enlarged.
         mesh: The devices.
         method: The debiasing method.
         num_scores: As in `build_training`; above 0 where validation chooses weights.

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.preprocessing import augment, normalize
 from ddb_jax.diffusion.gaussian import NoisedBatch, denoising_loss, noise_batch
-from ddb_jax.stages.common.generator import build_noise_schedule, build_unet, init_params
+from ddb_jax.stages.common.generator import build_noise_schedule, build_unet, init_unet_params
 from ddb_jax.training import train_state
 from ddb_jax.training.accumulation import split_batch, sum_gradients
 from ddb_jax.training.optimizer import make_optimizer
@@ -33,11 +33,11 @@ def first_state(
     Args:
         config: Its sections `unet` and `diffusion` are read.
         num_classes: Number of classes.
-        image_shape: Of the images that it is trained on.
+        image_shape: Shape of the training images.
         optimizer: As `make_train_step` gives it.
         key: Of the weights.
     """
-    params = init_params(build_unet(config, num_classes), key, image_shape)
+    params = init_unet_params(build_unet(config, num_classes), key, image_shape)
     return state_of(config, optimizer, params)
 
 

@@ -1,7 +1,7 @@
-"""Drawing a set of generated images into ArrayRecord shards, so that a restart loses one at most.
+"""Writes a set of generated images as ArrayRecord shards; a restart loses one shard at most.
 
 A set is a folder of shards with `manifest.json`, which names them, and for each shard a file that
-says which of its images are finite: a network that overflows gives none that may be trained on.
+says which of its images are finite: images from a network that overflowed are never trained on.
 """
 
 import functools
@@ -47,17 +47,17 @@ def draw_set(
 ) -> tuple[ArraySource, np.ndarray]:
     """Draw image i of every label labels[i] and write the set to the stage's folder.
 
-    Shards that are whole are kept. What image i is must depend on i and the stage's seed alone.
+    Complete shards are kept. Image i must depend only on i and the stage's seed.
 
     Args:
-        context: The stage's surroundings.
-        draw: Draws the images of some numbers; the last batch of a shard may hold numbers beyond
-            the last, whose images are thrown away.
+        context: What the stage is given.
+        draw: Draws the images with the given numbers; the last batch of a shard may contain numbers
+            beyond the end, whose images are discarded.
         labels: int32 [N].
-        image_shape: Of the images.
+        image_shape: Shape of the images.
         batch_size: Images drawn at a time; of all devices together.
-        shard_size: Images a file.
-        manifest: What else manifest.json is to say.
+        shard_size: Images per file.
+        manifest: Further entries of manifest.json.
 
     Returns:
         All images, and whether each is finite, bool [N].
@@ -124,7 +124,7 @@ def _write_shard(
     except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
         raise UserError(
             f"the images could not be written to {path} ({error});"
-            " make room and run again: the files before it are whole."
+            " free some space and run again: earlier files are complete."
         ) from error
 
 
@@ -145,7 +145,7 @@ def load_drawn(folder: Path) -> tuple[ArraySource, np.ndarray]:
 
 
 def load_finite(folder: Path) -> ArraySource:
-    """The images of a set that may be trained on; their label is the class they were drawn for."""
+    """The finite images of a set; their label is the class they were drawn for."""
     source, finite = load_drawn(folder)
     if finite.all():
         return source

@@ -12,18 +12,18 @@ from ddb_jax.stages.common.networks import KINDS
 
 
 def classifiers_in_step(config: ConfigDict, name: str) -> int:
-    """How many passes of a classifier a training step of the method takes for one image."""
+    """Number of classifier passes per image in a training step of the method."""
     return passes_of(example_method(config, name))
 
 
 def passes_of(method: Any) -> int:
-    """The same of a method that is made."""
+    """The same for a method that was already built."""
     kinds = [spec.kind for spec in method.networks.values()]
     return method.views * sum(len(KINDS[kind].classifiers) for kind in kinds)
 
 
 def example_method(config: ConfigDict, name: str) -> Any:
-    """The method for a training set of two images, with all that it may ask for."""
+    """The method for a dummy training set of two images with everything it may need."""
     entry, numbers = method_entry(name), np.arange(2)
     training_set = TrainingSet(
         labels=numbers,

@@ -40,7 +40,7 @@ def build_noise_schedule(config: ConfigDict) -> NoiseSchedule:
 
 
 def build_sampler_table(config: ConfigDict) -> SamplerTable:
-    """The sampler of the config's `synthesis` section; raises ValueError where it cannot be."""
+    """The sampler of the config's `synthesis` section; raises ValueError for bad settings."""
     s = config.synthesis
     return make_table(
         s.sampler,
@@ -52,18 +52,20 @@ def build_sampler_table(config: ConfigDict) -> SamplerTable:
     )
 
 
-def init_params(unet: UNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
+def init_unet_params(unet: UNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
     """Fresh parameters; traceable."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
     zeros = jnp.zeros((1,), jnp.int32)
     return unet.init(key, images, zeros, zeros, train=False)["params"]
 
 
-def load_params(context: Context, folder: Path) -> Any:
-    """The parameters that a stage which trains the network has left in `folder`."""
+def load_unet_params(context: Context, folder: Path) -> Any:
+    """The parameters that a training stage wrote to `folder`."""
     unet = build_unet(context.config, context.num_classes)
     image_shape = context.dataset.train.image_shape
-    fresh = {"params": jax.eval_shape(lambda: init_params(unet, jax.random.key(0), image_shape))}
+    fresh = {
+        "params": jax.eval_shape(lambda: init_unet_params(unet, jax.random.key(0), image_shape))
+    }
     abstract = abstract_like(fresh, replicated(context.mesh))
     return load_weights(folder / "weights", abstract)["params"]
 
@@ -78,7 +80,7 @@ def guided_unet(config: ConfigDict, num_classes: int, guidance_scale: float) -> 
     )
 
 
-def make_sample(
+def make_image_sampler(
     config: ConfigDict,
     num_classes: int,
     image_shape: tuple[int, ...],
@@ -90,15 +92,14 @@ def make_sample(
     Args:
         config: Its sections `unet`, `diffusion` and `synthesis` are read.
         num_classes: Number of classes.
-        image_shape: Of the images.
+        image_shape: Shape of the images.
         mesh: The devices.
-        make_model: From weights to what is sampled from; None is the network under the section's
-            own guidance, whose weights are its parameters.
+        make_model: From weights to the model to sample from; None is the network with the section's
+            guidance, whose weights are its parameters.
 
     Returns:
         (weights, stream key, image numbers int32 [B], labels int32 [B]) -> uint8 [B, H, W, C] and
-        whether each is finite, bool [B]. An image is drawn from the stream's key and its own number
-        alone.
+        whether each is finite, bool [B]. An image depends only on the stream's key and its number.
     """
     schedule, table, s = build_noise_schedule(config), build_sampler_table(config), config.synthesis
     make_model = make_model or guided_unet(config, num_classes, s.guidance_scale)
@@ -122,7 +123,7 @@ def make_sample(
 
 def save_samples(context: Context, params: Any, key: jax.Array, per_class: int = 8) -> None:
     """Write `samples.png`: a few images of every class, drawn by the `synthesis` section."""
-    sample = make_sample(
+    sample = make_image_sampler(
         context.config,
         context.num_classes,
         context.dataset.train.image_shape,

@@ -9,8 +9,8 @@ from ddb_jax.stages.context import Context
 def images_per_class(context: Context) -> np.ndarray:
     """int64 [K]: `generated.ratio` times the training images that train_biased gets right.
 
-    Those stand for the bias-aligned images, "as many" as which arXiv 2411.16079 generates. At least
-    1 of a class; a ratio of 0 counts as 1 here.
+    Those stand for the bias-aligned images; arXiv 2411.16079 generates "as many". At least 1 per
+    class; a ratio of 0 counts as 1 here.
     """
     train = select_split(read_scores(context.inputs["train_biased"] / "scores.csv"), "train")
     right = train["label"][train["predicted"] == train["label"]]
@@ -20,9 +20,9 @@ def images_per_class(context: Context) -> np.ndarray:
 
 
 def labels_in_turn(counts: np.ndarray) -> np.ndarray:
-    """int32 [sum(counts)]: each label y counts[y] times, in turn for as long as they last.
+    """int32 [sum(counts)]: each label y counts[y] times, the labels taking turns.
 
-    The first so many images are then as balanced as the counts allow.
+    Every prefix is then as balanced as the counts allow.
     """
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     return labels[np.argsort(rank_in_class(labels), kind="stable")]

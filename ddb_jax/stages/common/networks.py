@@ -13,7 +13,7 @@ from ddb_jax.models.disentangled import Disentangled
 from ddb_jax.models.projected import Projected
 from ddb_jax.models.small_receptive_field import SmallReceptiveField
 
-# Images of at least this side are shrunk by the first convolution of a small receptive field.
+# From this side on, the first convolution of a small-receptive-field network is strided.
 LARGE_SIDE = 64
 
 
@@ -79,7 +79,7 @@ def init_variables(model: Any, key: jax.Array, image_size: int) -> Any:
 def with_classifier(kind: str, variables: Any, classifier: Any, *, keep_head: bool = False) -> Any:
     """The variables of a network with a plain classifier's in their place, where it holds some.
 
-    With `keep_head` a network that is a classifier itself keeps its own last layer.
+    With `keep_head` a plain classifier keeps its own last layer.
     """
     if "" in KINDS[kind].classifiers:
         if keep_head:

@@ -19,7 +19,7 @@ def small_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def small_pixels_of(source: Source) -> np.ndarray:
-    """`small_pixels` of every image of a source, of which a part at a time is read."""
+    """`small_pixels` of every image of a source, read in parts."""
     return np.concatenate([small_pixels(part) for part in _parts(source)])
 
 

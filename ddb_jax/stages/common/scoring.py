@@ -1,4 +1,4 @@
-"""What a biased model, or a file, says of every real image, as scores and pseudo-groups."""
+"""Scores and pseudo-groups of every real image, from a biased model or a file."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,20 +13,20 @@ from ddb_jax.stages.common.classifier_training import Predictions
 from ddb_jax.stages.common.scores_table import COLUMNS, rank_in_class, write_scores
 from ddb_jax.stages.context import Context
 
-# (split, labels int [N], predictions) -> bool [N], held to conflict with the bias.
+# (split, labels int [N], predictions) -> bool [N], flagged as bias-conflicting.
 Flag = Callable[[str, np.ndarray, Predictions], np.ndarray]
 
 
 class Scored(NamedTuple):
-    """What is known of every image of one split; None for what is not.
+    """What is known about every image of one split; unknown fields are None.
 
     Attributes:
-        flagged: bool [N], held to conflict with the bias.
+        flagged: bool [N], flagged as bias-conflicting.
         predicted: int [N], class that a biased model gives.
         probability: float [N], that it gives the image's own label.
         loss: float [N], its cross-entropy against the label, at least 0.
-        suspicion: float [N], finite: the higher, the more suspect of conflicting. Images are ranked
-            by it; None takes the loss.
+        suspicion: float [N], finite: the higher, the more suspicious. Images are ranked by it; None
+            takes the loss.
     """
 
     flagged: np.ndarray
@@ -49,11 +49,11 @@ def write_scoring(
     Writes what `write_tables` does.
 
     Args:
-        context: The stage's surroundings.
-        dataset: Whose train and validation are scored.
+        context: What the stage is given.
+        dataset: Its train and validation splits are scored.
         predict: The biased model.
-        flag: Gives the verdicts in place of the configured rule.
-        flag_name: What `detection.json` then calls the rule.
+        flag: Flags images instead of the configured rule.
+        flag_name: Name of that rule in `detection.json`.
 
     Returns:
         The detection figures of train, by the rule.
@@ -87,18 +87,18 @@ def write_tables(
 ) -> dict[str, Any]:
     """Write `scores.csv` (training and validation rows) and `detection.json`.
 
-    What is not known is -1 in every row of its column: predicted and error_set; probability; loss;
+    Unknown columns are -1 in every row: predicted and error_set; probability; loss;
     rank_in_class. `detection.json` holds the threshold, the group sizes and, where the bias is
-    known, how well the scores find the bias-conflicting images; figures of what is not known are
-    null: accuracy and error_set without predictions, AUROC and average precision without a ranking.
+    known, how well the scores find the bias-conflicting images. Unknown figures are null: accuracy
+    and error_set without predictions, AUROC and average precision without a ranking.
 
     Args:
-        context: The stage's surroundings.
-        dataset: Whose train and validation are scored.
+        context: What the stage is given.
+        dataset: Its train and validation splits are scored.
         scored: "train" and "validation".
         rule: Name of the rule that flagged.
-        threshold: Of the loss, by that rule; -inf for none.
-        details: More of the rule, for `detection.json`.
+        threshold: Threshold of the loss by that rule; -inf for none.
+        details: Further entries on the rule for `detection.json`.
 
     Returns:
         The detection figures of train, by the rule.

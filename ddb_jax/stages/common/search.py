@@ -19,8 +19,8 @@ LEARNING_RATE = (0.1, 10.0, "log")
 def draw(config: ConfigDict, method: str, number: int) -> dict[str, Any]:
     """Field values of one try: number 0 is the config as it is, the others are drawn.
 
-    A draw depends on `search.seed`, the method and the number alone, so that a larger budget goes
-    on where a smaller one ended.
+    A draw depends only on `search.seed`, the method and the number, so a larger budget extends a
+    smaller one.
     """
     if number == 0:
         return {}
@@ -53,10 +53,10 @@ def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
 
 
 def tuned(context: Context) -> tuple[Context, dict[str, Any]]:
-    """The stage's surroundings with the values of its own try, or of the best of those it reads.
+    """The context with the settings of its own try, or of the best try among those it reads.
 
     Returns:
-        The context, and what is to be recorded: the values, and how many tries there were.
+        The context, and a record: the settings, and the number of tries.
     """
     values, tries = context.options.get("values", {}), 1
     candidates = [read_json(f / "selection.json") for n, f in context.inputs.items() if "try" in n]

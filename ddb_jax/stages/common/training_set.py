@@ -30,7 +30,7 @@ from ddb_jax.stages.context import Context
 
 log = logging.getLogger("ddb_jax")
 
-# What it means that no, or every, training image is flagged, by whether a committee flagged.
+# What follows if no, or every, training image is flagged, by whether a committee flagged them.
 MEANING = {
     (False, "no"): "this is plain training",
     (False, "every"): "this is plain training",
@@ -53,7 +53,7 @@ def read_split(folder: Path, split: str) -> dict[str, np.ndarray]:
 
 
 def training_source(context: Context) -> Source:
-    """The real training images, and after them the generated ones where the stage has some."""
+    """The real training images, followed by the generated ones if the stage has any."""
     train = context.dataset.train
     if GENERATED not in context.inputs:
         return train
@@ -75,7 +75,7 @@ def make_training_set(
         rows = _rows(context, entry.requires, "train")
         # Columns that given scores lack are -1 throughout.
         rows = {name: None if _lacking(values) else values for name, values in rows.items()}
-    # A biased model calls an image what its bias looks like.
+    # A biased model predicts the class that an image's bias goes with.
     given_bias = source.bias if entry.uses_bias_labels else rows.get("predicted")
     flagged = None
     if entry.flagged:
@@ -83,7 +83,7 @@ def make_training_set(
         if flagged.all() or not flagged.any():
             what = "every" if flagged.all() else "no"
             log.warning(
-                "warning: %s: %s training image is held to conflict with the bias, so that %s",
+                "warning: %s: %s training image is flagged as bias-conflicting, so that %s",
                 context.name, what, MEANING[entry.requires == COMMITTEE_VOTES, what],
             )  # fmt: skip
     features = None
@@ -124,9 +124,9 @@ def _lacking(values: np.ndarray) -> bool:
 def groups_for(
     context: Context, requires: str, source: Source, split: str, rule: str | None = None
 ) -> Groups | None:
-    """The groups that a method or a selection rule requires; None when it requires none.
+    """The groups that a method or a selection rule requires; None if no groups are needed.
 
-    `rule` is the pseudo-group rule that the method fixes; None is the configured one.
+    `rule` is the pseudo-group rule that the method fixes; None means the configured one.
     """
     dataset = context.dataset
     if requires == TRUE_GROUPS:

@@ -1,4 +1,4 @@
-"""Stage: the training images in two environments, inferred from a model that was trained shortly.
+"""Stage: splits the training images into two environments, inferred from a briefly trained model.
 
 Writes `scores.csv`, the first model's with pseudo_conflicting and pseudo_group after the inferred
 environments of the training images, and `detection.json`.

@@ -1,4 +1,4 @@
-"""Stage: plain training on a part of the training images; a last layer is fitted on the rest.
+"""Stage: plain training on part of the training images; a last layer is fitted to the rest.
 
 Writes what `train_classifier` does for plain training, and `held_out.npy`, int64, the positions of
 the images that were left out.

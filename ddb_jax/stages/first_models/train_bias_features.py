@@ -1,4 +1,4 @@
-"""Stage: a network of a small receptive field, trained plainly, whose features capture the bias.
+"""Stage: trains a network with a small receptive field, whose features capture the bias.
 
 Such a network sees colours and textures and no shapes; SoftCon compares images by its features.
 Writes `weights/`, `features.npy` (float32 [N, D] of the training images).
@@ -22,7 +22,7 @@ def run(context: Context) -> dict[str, Any]:
     """Train it for `reference.num_steps` and write its features."""
     settings = context.config.classifier.copy_and_resolve_references()
     settings.num_steps = context.config.reference.num_steps
-    # No file of weights fits it, so that all of it is trained, and as fast as its head.
+    # No weights file fits it, so all of it is trained, with the learning rate of the head.
     settings.weights, settings.trainable, settings.backbone_lr_scale = "", "all", 1.0
     train = context.dataset.train
     method = plain(networks={MAIN: NetworkSpec(KIND)})

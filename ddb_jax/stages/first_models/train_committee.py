@@ -33,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     def vote(source: Source) -> Scored:
         answers = [predict(weights, source) for weights in members]
         probabilities = np.stack([answer.probability for answer in answers])
-        flagged, doubt = committee.held_to_conflict(probabilities, context.config.committee)
+        flagged, doubt = committee.flag_conflicting(probabilities, context.config.committee)
         votes = sum(np.eye(num_classes)[answer.predicted] for answer in answers)
         return Scored(
             flagged=flagged,

@@ -1,4 +1,4 @@
-"""Stage: a first model, trained shortly and plainly, for JTT (its errors) and EIIL (its logits).
+"""Stage: a first model, trained briefly and plainly, for JTT (its errors) and EIIL (its logits).
 
 Writes `weights/`, `logits.npy` (float32 [N, K] of the training images) and what
 `scoring.write_scoring` does.

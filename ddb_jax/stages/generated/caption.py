@@ -51,13 +51,13 @@ def run(context: Context) -> dict[str, Any]:
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"the extracted images cannot be captioned: {error}") from error
     if source == "csv":
-        why, mend = "is of an extracted image", "add some to the file"
+        why, remedy = "is of an extracted image", "add some to the file"
         if np.any(table.indices < 0):
             why = f"is in {context.config.captions.csv}"
     else:
         why = "was written, as none of its images was extracted"
-        mend = "set config.extraction.per_class=True"
-    check_classes(context, table.labels, why, mend)
+        remedy = "set config.extraction.per_class=True"
+    check_classes(context, table.labels, why, remedy)
     write_captions(context.folder, table)
     return {"images": len(extracted), "captions": len(table.captions)}
 
@@ -83,14 +83,14 @@ def _from_file(context: Context, extracted: np.ndarray) -> CaptionTable:
 
 
 class _Kind(NamedTuple):
-    """A kind of captioner, and how many images it is given at a time: what a kill can lose."""
+    """A kind of captioner and its batch size, which is what a killed run can lose."""
 
     make: Callable[[Context], Captioner]
     chunk_size: int
 
 
 def _from_captioner(context: Context, extracted: np.ndarray, kind: _Kind) -> CaptionTable:
-    """What a captioner says of every extracted image; a restart goes on where it was stopped."""
+    """Captions of every extracted image; a restart resumes where it stopped."""
     train, so_far = context.dataset.train, context.folder / SO_FAR
     texts: list[list[str]] = read_json(so_far) if so_far.exists() else []
     barrier("all have read the captions so far")
@@ -114,7 +114,7 @@ def _from_captioner(context: Context, extracted: np.ndarray, kind: _Kind) -> Cap
 
 
 def _hugging_face(context: Context) -> Captioner:
-    """Of the images as the data set holds them, at the classifier's size."""
+    """Hugging Face captions of the data set's images, at the classifier's size."""
     settings = context.config.captions
     return hugging_face_captioner(
         settings.model,
@@ -132,7 +132,7 @@ def _retrieval(context: Context) -> Captioner:
 
 
 def _pixel_features(context: Context, reference: np.ndarray) -> Features:
-    """Pixels less those of the mean reference image, without which all images are much alike."""
+    """Pixels minus the mean reference image; without this all images are similar."""
     del context
     mean = small_pixels(reference).mean(axis=0, dtype=np.float64).astype(np.float32)
     return lambda images: small_pixels(images) - mean

@@ -1,4 +1,4 @@
-"""The table of captions that stages hand on: one row a caption, as CSV."""
+"""The table of captions that stages exchange: one row per caption, as CSV."""
 
 import csv
 import io
@@ -58,14 +58,14 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     write_atomically(path, text.getvalue())
 
 
-def check_classes(context: Context, labels: np.ndarray, why: str, mend: str) -> None:
-    """Refuse captions that leave a class without one, or warn, as the config has it.
+def check_classes(context: Context, labels: np.ndarray, why: str, remedy: str) -> None:
+    """Refuse captions that leave a class without any, or warn, as the config says.
 
     Args:
-        context: The stage's surroundings.
+        context: What the stage is given.
         labels: int [N], classes of the captions that there are.
         why: Why a class has none, for the message.
-        mend: What the user can do about it.
+        remedy: What the user can do about it.
 
     Raises:
         UserError: A class has none and text_filter.allow_empty_classes is not set, or all have
@@ -78,9 +78,9 @@ def check_classes(context: Context, labels: np.ndarray, why: str, mend: str) -> 
     sentence = f"no caption of class {', '.join(names)} {why}"
     if not counts.any() or not context.config.text_filter.allow_empty_classes:
         raise UserError(
-            f"{sentence}: {mend}, or set config.text_filter.allow_empty_classes=True to draw no"
+            f"{sentence}: {remedy}, or set config.text_filter.allow_empty_classes=True to draw no"
             " image of such a class."
             if counts.any()
-            else f"{sentence}: {mend}."
+            else f"{sentence}: {remedy}."
         )
     log.warning("warning: %s: %s, so that none of its images is drawn", context.name, sentence)

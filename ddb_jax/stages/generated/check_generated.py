@@ -1,8 +1,8 @@
-"""Stage: the gate between generated images and training, which drops what would do harm.
+"""Stage: the gate between generated images and training, which drops harmful images.
 
-An image is dropped, for the first of these reasons that applies, because it is not finite; copies a
-training image; is what the amplifier expects of its class, where only what it rejects is asked for;
-or is denied its label by the biased classifier and by the debiased one.
+An image is dropped for the first of these reasons that applies: it is not finite; it copies a
+training image; the amplifier accepts it as its class, if only rejected images are wanted; or both
+the biased and the debiased classifier reject its label.
 
 Writes the images that are left, at the classifier's size, as `drawing.draw_set` does; `kept.csv`,
 their numbers here and in the drawn set; `gate.json`, how many images went which way and what share
@@ -76,7 +76,7 @@ def _resized(drawn: ArraySource, side: int) -> ArraySource:
 def _copies(context: Context, images: ArraySource) -> tuple[np.ndarray, float]:
     """Whether an image copies a training image, bool [N], and how many validation images seem to.
 
-    Those are real and distinct, so that their share says how often the test is wrong.
+    Those are real and distinct, so their share shows how often the test is wrong.
     """
     gate, dataset = context.config.gate, context.dataset
     training = small_pixels_of(dataset.train)
@@ -87,8 +87,8 @@ def _copies(context: Context, images: ArraySource) -> tuple[np.ndarray, float]:
     held_out = float(np.mean(test(small_pixels_of(dataset.validation))))
     if held_out > MAX_HELD_OUT_COPIES:
         log.warning(
-            "warning: %s: the test for copies also holds %.0f%% of the validation images to copy a"
-            " training image: lower config.gate.copy_neighbours or .copy_ratio, unless the splits"
+            "warning: %s: the test for copies also flags %.0f%% of the validation images as copies:"
+            " lower config.gate.copy_neighbours or .copy_ratio, unless the splits"
             " share images",
             context.name, 100 * held_out,
         )  # fmt: skip
@@ -140,13 +140,13 @@ def _save_sheets(context: Context, images: ArraySource, verdict: np.ndarray) -> 
 
 
 def _report(context: Context, counts: dict[str, dict[str, Any]]) -> None:
-    """Say how many are left; refuse to go on without any."""
+    """Log how many are left; stop if there are none."""
     total = counts["all"]
     ways = ", ".join(f"{reason.replace('_', ' ')} {total[reason]:,}" for reason in REASONS)
     if not total["kept"]:
         raise UserError(
             f"none of the {total['drawn']:,} generated images can be trained on ({ways}): see"
-            f" {context.folder / 'dropped.png'}, then mend what draws them or loosen config.gate."
+            f" {context.folder / 'dropped.png'}, then fix their source or loosen config.gate."
         )
     log.info(
         "%s: %s of %s generated images are kept; %s",

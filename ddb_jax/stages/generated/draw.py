@@ -1,7 +1,7 @@
 """Stage: a text-to-image model draws images from captions (DiffuBias, arXiv 2411.16079).
 
 Writes what `drawing.draw_set` does, `prompts.csv` and `contact_sheet.png`. Image number i depends
-on (seed, i) and its caption alone.
+only on (seed, i) and its caption.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.captions_table import read_caption_table, write_rows
 from ddb_jax.text_to_image.latent_diffusion import encode_texts, load_model
-from ddb_jax.text_to_image.latent_sampling import make_sample, sample_side
+from ddb_jax.text_to_image.latent_sampling import make_latent_sampler, sample_side
 from ddb_jax.training.rng import stream
 
 PROMPTS = "prompts.csv"
@@ -44,7 +44,7 @@ def run(context: Context) -> dict[str, Any]:
         with local_copy(trained / "model") as folder:
             model = load_model(folder, settings.dtype)
     side = sample_side(model, settings.image_size)
-    sample = make_sample(model, settings, context.mesh)
+    sample = make_latent_sampler(model, settings, context.mesh)
     texts = list(dict.fromkeys([*prompts, settings.negative_prompt]))
     contexts = encode_texts(model, texts, context.mesh)
     places = {text: place for place, text in enumerate(texts)}
@@ -80,7 +80,7 @@ def _choose_captions(context: Context, labels: np.ndarray) -> np.ndarray:
     """int64 [N]: the caption of every image to draw, by its place in the table.
 
     Image i of a class has the class's caption i modulo their number. A class without captions, if
-    the stages before have let it pass, has no image.
+    earlier stages allowed it, has no images.
     """
     available = np.bincount(labels, minlength=context.num_classes)
     counts = available

@@ -1,7 +1,7 @@
-"""Stage: DDB's own diffusion model draws images against the bias, without captions or labels of it.
+"""Stage: DDB's own diffusion model draws images against the bias, without captions or bias labels.
 
-Every class is drawn while the model is steered away from what the bias amplifier calls it; which of
-the images the amplifier then rejects is for `check_generated` to see. Writes what
+Every class is drawn while the model is steered away from what the bias amplifier expects of it.
+`check_generated` then keeps the images that the amplifier rejects. Writes what
 `drawing.draw_set` does, and `contact_sheet.png`. Image number i is drawn from (seed, i) alone, and
 from the same noise however the model is steered.
 """
@@ -22,8 +22,8 @@ from ddb_jax.stages.common.generator import (
     MakeModel,
     build_noise_schedule,
     guided_unet,
-    load_params,
-    make_sample,
+    load_unet_params,
+    make_image_sampler,
 )
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
 from ddb_jax.stages.common.networks import build_classifier, input_size
@@ -41,7 +41,7 @@ def run(context: Context) -> dict[str, Any]:
     settings, synthesis = config.steering, config.synthesis
     image_shape = context.dataset.train.image_shape
     make_model, weights, details = _model(context, by)
-    sample = make_sample(config, num_classes, image_shape, context.mesh, make_model)
+    sample = make_image_sampler(config, num_classes, image_shape, context.mesh, make_model)
     key = stream(context.seed, "steer")
     labels = labels_in_turn(images_per_class(context))
     total = len(labels)
@@ -71,14 +71,14 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _model(context: Context, by: str) -> tuple[MakeModel, Any, dict[str, Any]]:
-    """What is sampled from, the weights it takes, and what the manifest says of it."""
+    """The model to sample from, its weights, and its entries in the manifest."""
     config, settings = context.config, context.config.steering
     generator = guided_unet(config, context.num_classes, _guidance_scale(settings, by))
-    params = load_params(context, context.inputs["train_diffusion"])
+    params = load_unet_params(context, context.inputs["train_diffusion"])
     if by == "none":
         return generator, params, {}
     if by == "difference":
-        balanced = load_params(context, context.inputs["train_balanced_diffusion"])
+        balanced = load_unet_params(context, context.inputs["train_balanced_diffusion"])
         scale = settings.difference_scale
         return (
             lambda weights: extrapolated(generator(weights[0]), generator(weights[1]), scale),

@@ -14,9 +14,9 @@ from ddb_jax.runtime.processes import barrier
 from ddb_jax.stages.context import Context
 from ddb_jax.text_to_image import autoencoder, clip_text, model_folder, unet_condition
 from ddb_jax.text_to_image.latent_diffusion import LatentDiffusion, load_model, published_schedule
-from ddb_jax.text_to_image.layout import read_json, read_layout
+from ddb_jax.text_to_image.layout import read_layout, read_model_json
 from ddb_jax.text_to_image.published_config import check_sides
-from ddb_jax.text_to_image.published_params import load_params
+from ddb_jax.text_to_image.published_params import load_published_params
 from ddb_jax.text_to_image.tokenizer import LENGTH, load_tokenizer, train_tokenizer
 
 
@@ -24,8 +24,8 @@ class Start(NamedTuple):
     """What training starts from.
 
     Attributes:
-        model: Its parameters are those that are given: of all networks, or of the autoencoder.
-        configs: What the JSON files of the model are to say, see `write_model`.
+        model: Its parameters are those given: of all networks, or of the autoencoder.
+        configs: Content of the model's JSON files, see `write_model`.
         tokenizer: Its folder.
         trained: Names of the networks that are trained; the others stay as they are.
     """
@@ -40,7 +40,7 @@ def from_scratch(context: Context, texts: Sequence[str], tokenizer: Path) -> Sta
     """The config's networks, with the autoencoder of the stage before and a tokenizer of `texts`.
 
     Args:
-        context: The stage's surroundings.
+        context: What the stage is given.
         texts: All captions.
         tokenizer: Folder that the tokenizer is written to.
 
@@ -57,7 +57,7 @@ def from_scratch(context: Context, texts: Sequence[str], tokenizer: Path) -> Sta
         "model_index": model_folder.model_index(),
         "text_encoder": model_folder.text_encoder_config(sizes, vocab_size),
         "unet": model_folder.unet_config(sizes),
-        "vae": read_json(vae_folder / "config.json"),
+        "vae": read_model_json(vae_folder / "config.json"),
         "scheduler": model_folder.scheduler_config(sizes),
     }
     vae = autoencoder.from_config(configs["vae"])
@@ -65,7 +65,7 @@ def from_scratch(context: Context, texts: Sequence[str], tokenizer: Path) -> Sta
     abstract = jax.eval_shape(vae.init, jax.random.key(0), images)["params"]
     barrier("the tokenizer is written")
     with local_copy(vae_folder) as vae_files, local_copy(tokenizer) as tokenizer_files:
-        vae_params = load_params(vae_files, abstract)
+        vae_params = load_published_params(vae_files, abstract)
         tokenize = load_tokenizer(tokenizer_files)
     model = LatentDiffusion(
         clip_text.from_config(configs["text_encoder"]),
@@ -82,7 +82,7 @@ def from_scratch(context: Context, texts: Sequence[str], tokenizer: Path) -> Sta
 
 
 def from_folder(sizes: ConfigDict) -> Start:
-    """The model in `start_from`, of which the UNet goes on learning.
+    """The model in `start_from`, whose UNet is fine-tuned.
 
     Raises:
         UserError: It is not complete or of another kind, or the images' side does not fit it.
@@ -98,17 +98,17 @@ def from_folder(sizes: ConfigDict) -> Start:
         ) from error
     side = sizes.image_size // model.vae_factor
     configs = {
-        "model_index": read_json(folder / "model_index.json"),
+        "model_index": read_model_json(folder / "model_index.json"),
         "text_encoder": layout.text_encoder.config,
         "unet": layout.unet.config | {"sample_size": side},
         "vae": layout.vae.config | {"sample_size": sizes.image_size},
-        "scheduler": read_json(folder / "scheduler" / "scheduler_config.json"),
+        "scheduler": read_model_json(folder / "scheduler" / "scheduler_config.json"),
     }
     model = model._replace(unet=model.unet.clone(sample_size=side))
     return Start(model, configs, layout.tokenizer, ("unet",))
 
 
-def init_params(
+def init_text_to_image_params(
     model: LatentDiffusion, key: jax.Array, latent_shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Fresh parameters of the text encoder and the UNet; traceable."""

@@ -40,9 +40,9 @@ def autoencoder_loss(
     Args:
         vae: The autoencoder.
         params: Its parameters.
-        key: Of the noise on the latents.
+        key: Random key of the noise on the latents.
         x: float32 [B, S, S, 3] in [-1, 1].
-        kl_weight: Of the divergence of the latents from the standard normal distribution.
+        kl_weight: Weight of the divergence of the latents from the standard normal distribution.
 
     Returns:
         The loss, a float32 scalar: the mean of |e| + e^2 over pixels and channels, plus kl_weight
@@ -106,7 +106,7 @@ def run(context: Context) -> dict[str, Any]:
     config = autoencoder_config(sizes, scaling_factor)
     write_part(context.folder / "vae", "vae", config, params)
 
-    # Drawn by seed: at even distances all could be of one kind.
+    # A random draw: at even distances all images could be of one kind.
     rng = np.random.default_rng(data_seed(context.seed, "train_autoencoder/shown"))
     shown = np.sort(rng.permutation(len(images))[:SHOWN])
     decode = jit(

@@ -1,7 +1,7 @@
 """Stage: fine-tune the diffusion model with the pseudo-groups taking turns.
 
-A batch then holds as many images of a class that are held to conflict with the bias as others, and
-what the network draws of a class shows the bias less. Writes `checkpoints/`, `weights/`,
+A batch then holds equally many flagged and other images of a class, and the network's samples of a
+class show the bias less. Writes `checkpoints/`, `weights/`,
 `metrics.jsonl`, `tensorboard/` and `samples.png`.
 """
 
@@ -15,7 +15,7 @@ from ddb_jax.debias.requirements import PSEUDO_GROUPS
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.processes import this_process
 from ddb_jax.stages.common.diffusion_step import make_train_step, state_of
-from ddb_jax.stages.common.generator import load_params, save_samples
+from ddb_jax.stages.common.generator import load_unet_params, save_samples
 from ddb_jax.stages.common.training_set import groups_for
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import save_weights
@@ -29,7 +29,7 @@ def run(context: Context) -> dict[str, Any]:
     groups = groups_for(context, PSEUDO_GROUPS, source, "train")
     if not any(name.endswith("/conflicting") for name in groups.names):
         raise UserError(
-            f"{context.name}: no training image is held to conflict with the bias, so that there is"
+            f"{context.name}: no training image is flagged as bias-conflicting, so there is"
             " nothing to balance: loosen config.pseudo_groups, or leave out the methods on"
             " rebalanced images."
         )
@@ -53,7 +53,7 @@ def run(context: Context) -> dict[str, Any]:
         folder=context.folder,
         mesh=context.mesh,
         stop=context.stop,
-        init_arguments=(load_params(context, context.inputs["train_diffusion"]),),
+        init_arguments=(load_unet_params(context, context.inputs["train_diffusion"]),),
         step_arguments=(stream(context.seed, "train_balanced_diffusion/noise"),),
     )
     params = state.ema_params or state.params
@@ -65,7 +65,7 @@ def run(context: Context) -> dict[str, Any]:
 def _fine_tuning(config: ConfigDict) -> ConfigDict:
     """The config whose `diffusion` section is that of the fine-tuning.
 
-    It is the whole training in small: the warm-up keeps its share of the steps.
+    It is a shorter copy of the training: the warm-up keeps its share of the steps.
     """
     config = config.copy_and_resolve_references()
     steps, whole = config.steering.fine_tune_steps, config.diffusion.num_steps

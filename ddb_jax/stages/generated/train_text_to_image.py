@@ -19,11 +19,15 @@ from ddb_jax.diffusion.gaussian import denoising_loss, noise_batch
 from ddb_jax.runtime.processes import this_process
 from ddb_jax.stages.common.contact_sheet import save_grid
 from ddb_jax.stages.context import Context
-from ddb_jax.stages.generated.text_to_image_start import from_folder, from_scratch, init_params
+from ddb_jax.stages.generated.text_to_image_start import (
+    from_folder,
+    from_scratch,
+    init_text_to_image_params,
+)
 from ddb_jax.text_to_image import model_folder
 from ddb_jax.text_to_image.captioned_set import load_captioned
 from ddb_jax.text_to_image.latent_diffusion import LatentDiffusion, encode_texts
-from ddb_jax.text_to_image.latent_sampling import make_sample
+from ddb_jax.text_to_image.latent_sampling import make_latent_sampler
 from ddb_jax.text_to_image.latents import encode_images
 from ddb_jax.training import train_state
 from ddb_jax.training.fit import Schedule, fit
@@ -45,7 +49,7 @@ SAMPLES = {
 
 
 class _Numbers(Source):
-    """Examples that are their number alone; what they hold is in columns of a batch."""
+    """Examples that hold only their index; their data are columns of a batch."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -72,7 +76,7 @@ def text_to_image_loss(
     Args:
         model: Its modules, schedule and prediction are used.
         params: "text_encoder" and "unet" -> parameters.
-        key: Of timesteps, noise and dropped captions.
+        key: Random key of timesteps, noise and dropped captions.
         latents: float32 [B, s, s, L], of unit deviation.
         tokens: int32 [B, 77], those of the captions.
         no_text: int32 [77], those of the empty caption, which stands for a dropped one.
@@ -86,7 +90,7 @@ def text_to_image_loss(
     def apply_fn(x: jax.Array, t: jax.Array, labels: jax.Array) -> jax.Array:
         """An example's label is its number in the batch, or `count` where its caption is dropped.
 
-        So nothing is looked up, which on several devices would bring all texts to each.
+        This avoids a lookup, which on several devices would send all texts to each.
         """
         context = jnp.where((labels < count)[:, None, None], contexts, empty)
         return model.unet.apply({"params": params["unet"]}, x, t, context)
@@ -129,7 +133,7 @@ def run(context: Context) -> dict[str, Any]:
     frozen = {name: model.params[name] for name in ("text_encoder",) if name not in start.trained}
 
     def init(key: jax.Array, given: Mapping[str, Any]) -> TrainState:
-        params = given or init_params(model, key, latents.shape[1:])
+        params = given or init_text_to_image_params(model, key, latents.shape[1:])
         return train_state.create({"params": params}, optimizer, ema=sizes.ema_decay > 0)
 
     def train_step(
@@ -187,7 +191,7 @@ def _sample_grid(context: Context, model: LatentDiffusion, texts: Sequence[str])
     rng = np.random.default_rng(data_seed(context.seed, "train_text_to_image/samples"))
     shown = [texts[i] for i in np.sort(rng.permutation(len(texts))[:SHOWN])]
     steps = min(SAMPLES["num_steps"], model.schedule.num_timesteps)
-    draw = make_sample(model, ConfigDict({**SAMPLES, "num_steps": steps}), context.mesh)
+    draw = make_latent_sampler(model, ConfigDict({**SAMPLES, "num_steps": steps}), context.mesh)
     contexts = encode_texts(model, [*shown, ""], context.mesh)
     count = len(shown) * PER_CAPTION
     numbers = np.arange(count + -count % context.mesh.size, dtype=np.int32)

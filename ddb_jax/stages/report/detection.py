@@ -7,7 +7,7 @@ from ddb_jax.debias.table import method_title
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import page
-from ddb_jax.stages.report.results import Row, percent, summary
+from ddb_jax.stages.report.results import ResultRow, percent, summary
 
 METRICS = (
     "bias_auroc",
@@ -19,7 +19,7 @@ METRICS = (
 
 
 class Finder(NamedTuple):
-    """Something that holds training images to conflict.
+    """Something that flags training images as bias-conflicting.
 
     Attributes:
         name: In results.csv; {} is the last part of the task's name.
@@ -68,11 +68,11 @@ def _found(context: Context) -> Iterator[tuple[str, str, int, str, dict[str, Any
             )
 
 
-def detection_rows(context: Context) -> list[Row]:
-    """Rows of results.csv; what finds is taken at its last step."""
+def detection_rows(context: Context) -> list[ResultRow]:
+    """Rows of results.csv; every finder is taken at its last step."""
     dataset = context.dataset.name
     return [
-        Row(dataset, name, seed, selection, metric, value)
+        ResultRow(dataset, name, seed, selection, metric, value)
         for name, _, seed, selection, figures in _found(context)
         for metric, value in figures.items()
         if isinstance(value, float)
@@ -91,8 +91,8 @@ def detection_section(context: Context) -> list[str]:
         for e in entries
     ]
     note = (
-        "In percent, of the training images. Conflicting is the positive class; precision and"
-        " recall are of each one's own verdict: the rule of the pseudo-groups, what a model"
-        " misclassifies, a weight or a membership above one half."
+        "In percent of the training images. Conflicting is the positive class. Precision and"
+        " recall are those of each finder's own verdict: the pseudo-group rule, a model's"
+        " errors, or a weight or membership above one half."
     )
     return [page.table(header, rows), page.paragraph(note)]

@@ -42,7 +42,7 @@ def loss_histograms(
     figure = Figure(figsize=(5.0 * len(panels), 3.0), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
     losses = np.concatenate([values for panel in panels.values() for values in panel.values()])
-    # Losses span decades, and an exact 0 must stand somewhere.
+    # Losses span decades, and an exact 0 needs a place, too.
     floor = max(1e-6, float(np.min(losses)))
     bins = np.geomspace(floor, max(1.0, 1.01 * float(np.max(losses))), 40)
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
@@ -59,7 +59,7 @@ def loss_histograms(
 def curves(panels: Mapping[str, Lines], log_scale: Sequence[str] = ()) -> bytes:
     """Two panels a row, with one line for each run.
 
-    Where there are more runs than colours, they are shared out among panels of one scale.
+    If there are more runs than colours, they are spread over several panels of one scale.
 
     Args:
         panels: Title -> {run: (steps, values)}, none empty.
@@ -179,5 +179,5 @@ def scatter_grid(
 
 
 def _plain_title(axis: Axes, text: str) -> None:
-    """A small title in which "$" is a dollar."""
+    """A small title in which "$" is printed as it is."""
     axis.set_title(text, fontsize=9, parse_math=False)

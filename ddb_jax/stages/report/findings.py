@@ -27,7 +27,7 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
     """Paragraphs on what the amplifier found and what debiasing gained, as HTML.
 
     Args:
-        context: The report's surroundings.
+        context: What the report is given.
         scores: Folder of the scores in use; None without an amplifier.
         methods: Entries of the results table, with their "title".
     """
@@ -48,7 +48,7 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
             )
         text = (
             f"{source} By the rule {detection['rule']!r} ({RULES[detection['rule']]})"
-            f" {flagged} of them are held to conflict with the bias."
+            f" {flagged} of them are flagged as bias-conflicting."
         )
         if 2 * flagged > sum(sizes.values()) and not context.config.given_scores.csv:
             text += (
@@ -76,9 +76,9 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
     if not any(np.any(source.bias >= 0) for source in context.dataset.splits.values()):
         parts.append(
             page.paragraph(
-                "No image has a bias label. Whether a flagged image contradicts a bias is to be"
-                " judged by looking at it, and the accuracy on conflicting images is not known: a"
-                " test split that is as biased as the training images rewards the bias."
+                "No image has a bias label. Look at the flagged images to judge whether they"
+                " contradict a bias. The accuracy on conflicting images is unknown: a test split as"
+                " biased as the training images rewards the bias."
             )
         )
     for folder in list(folders_of(context, "measure_synthesis").values())[:1]:

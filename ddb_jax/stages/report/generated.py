@@ -1,4 +1,4 @@
-"""Images that were generated against the bias, and what became of them, for the report."""
+"""The report's section on images generated against the bias: drawn, dropped, kept."""
 
 import base64
 import html
@@ -45,8 +45,8 @@ class Source(NamedTuple):
     Attributes:
         label: The class.
         index: Position in the training split, -1 without an image.
-        numbers: Of the first few images drawn from it.
-        captions: Of each of these.
+        numbers: Numbers of the first few images drawn from it.
+        captions: Caption of each of these.
     """
 
     label: int
@@ -183,7 +183,7 @@ def _captioned(context: Context, title: str, drawn: Path, checked: Path) -> list
             ]
         )
     note = (
-        f"{title}: training images that are held to conflict with the bias, their captions, and"
+        f"{title}: training images flagged as bias-conflicting, their captions, and"
         " images drawn from these. A red frame marks what was dropped."
     )
     header = ["class", "training image", "captions", "drawn from them"]
@@ -194,7 +194,7 @@ def _sources(prompts: Sequence[dict[str, str]]) -> list[Source]:
     """A few sources of images, the first of the classes in turn, by class."""
     sources: dict[tuple[str, str, str], Source] = {}
     for row in prompts:
-        # Without an image every caption is a source of its own.
+        # Without an image every caption is a separate source.
         key = (row["label"], row["index"], row["caption"] if int(row["index"]) < 0 else "")
         new = Source(int(row["label"]), int(row["index"]), [], [])
         source = sources.setdefault(key, new)

@@ -1,4 +1,4 @@
-"""What a biased and a debiased classifier look at, and how their features lie, for the report."""
+"""The report's section on what a biased and a debiased classifier look at: Grad-CAM, t-SNE."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +99,7 @@ def _saliency(context: Context, biased: Trained, debiased: Trained) -> list[str]
         return [
             page.paragraph(
                 f"There is no test image that {biased.title} gets wrong and {debiased.title} right,"
-                " so that no picture compares what they look at."
+                " so there is nothing to compare."
             )
         ]
     images, pair = test.gather(chosen)["image"], (biased, debiased)
@@ -107,8 +107,8 @@ def _saliency(context: Context, biased: Trained, debiased: Trained) -> list[str]
     if any(heat is None for heat in maps):
         return [
             page.paragraph(
-                "Where the classifiers look is not shown: Grad-CAM is computed here of networks"
-                " that end in a mean over places and one linear layer, and one of the two"
+                "Grad-CAM is not shown: it needs networks that end in a mean over places and one"
+                " linear layer, and one of the two"
                 f" ({context.config.classifier.network}) does not."
             )
         ]
@@ -122,7 +122,7 @@ def _saliency(context: Context, biased: Trained, debiased: Trained) -> list[str]
     caption = (
         "Grad-CAM (arXiv 1610.02391): bright is what speaks for the class that each predicts."
         f" Test images that {biased.title} gets wrong and {debiased.title} right, {len(chosen)} of"
-        f" {int(won.sum()):,}; they are chosen for that, and show no typical image. Where the bias"
+        f" {int(won.sum()):,}; they are chosen for that and are not typical. Where the bias"
         " lies in the object itself, as a colour does, both may look at the same place."
     )
     return [page.picture(png, caption)]

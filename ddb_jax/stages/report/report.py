@@ -21,7 +21,7 @@ from ddb_jax.stages.report.generated import generated_section
 from ddb_jax.stages.report.looks import looks_section
 from ddb_jax.stages.report.provenance import manifest, provenance
 from ddb_jax.stages.report.results import (
-    Row,
+    ResultRow,
     glossary,
     percent,
     results_csv,
@@ -86,9 +86,9 @@ def _score_folders(context: Context) -> tuple[Path | None, Path | None]:
     return (used[0] if used else None), (others[0] if others else None)
 
 
-def _metric_rows(evaluations: list[dict[str, Any]]) -> list[Row]:
+def _metric_rows(evaluations: list[dict[str, Any]]) -> list[ResultRow]:
     return [
-        Row(
+        ResultRow(
             e["dataset"],
             e["method"],
             e["seed"],
@@ -104,12 +104,12 @@ def _metric_rows(evaluations: list[dict[str, Any]]) -> list[Row]:
     ]
 
 
-def _synthesis_rows(context: Context) -> list[Row]:
+def _synthesis_rows(context: Context) -> list[ResultRow]:
     rows, dataset = [], context.dataset.name
     for name, folder in folders_of(context, "measure_synthesis").items():
         seed = int(name.split("/")[0].removeprefix("seed_"))
         share = read_json(folder / "aligned_share.json")["aligned_share"]
-        rows.append(Row(dataset, "synthesis", seed, "last", "aligned_share", share))
+        rows.append(ResultRow(dataset, "synthesis", seed, "last", "aligned_share", share))
     return rows
 
 
@@ -158,7 +158,7 @@ def _results(
     if several and context.config.share_upstream and folders_of(context, "score"):
         note += " All seeds share one diffusion model and one amplifier, those of the first seed."
     if context.config.given_scores.csv:
-        note += " The scores that were given stand in the place of the amplifier."
+        note += " Given scores replace the amplifier."
     return [page.table(header, rows), page.paragraph(note)]
 
 
@@ -170,7 +170,7 @@ def _sheets(context: Context, scores: Path | None) -> list[str]:
             source.images[source.labels == i][:IMAGES_PER_ROW]
             for i in range(len(dataset.class_names))
         ]
-        caption = "Synthetic images by class: what the generator takes the class to look like."
+        caption = "Synthetic images by class: the generator's idea of each class."
         parts.append(page.picture(_sheet(rows, dataset.class_names), caption))
     if scores:
         table = select_split(read_scores(scores / "scores.csv"), "train")
@@ -182,8 +182,8 @@ def _sheets(context: Context, scores: Path | None) -> list[str]:
             empty = np.zeros((0, *dataset.train.image_shape), np.uint8)
             rows.append(dataset.train.gather(indices)["image"] if len(indices) else empty)
         caption = (
-            "Real training images that are held to conflict with the bias, the most suspect"
-            " first. A mislabelled image would stand here, too."
+            "Real training images that are flagged as bias-conflicting, the most suspicious"
+            " first. Mislabelled images also show up here."
         )
         parts.append(page.picture(_sheet(rows, dataset.class_names), caption))
     return [page.side_by_side(parts)] if parts else []
@@ -221,9 +221,9 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
     if not own:
         caption = "Losses of the real training images, as the file gives them. "
     caption += (
-        "The further the two kinds lie apart, the better it finds the conflicting ones."
+        "The further apart the two kinds are, the better it finds the conflicting images."
         if known
-        else "Flagged are those that the rule holds to conflict with the bias."
+        else "Flagged images are those that the rule takes for bias-conflicting."
     )
     png = figures.loss_histograms(panels, thresholds, "amplifier's loss" if own else "loss")
     return [page.picture(png, caption)]
@@ -267,11 +267,11 @@ def _curves(context: Context) -> list[str]:
         return []
     png = figures.curves(panels, ("diffusion loss", "amplifier loss", "classifier loss"))
     caption = (
-        f"Training curves of seed {context.config.seeds[0]}. Every method's loss is its own: those"
-        " of two methods do not compare."
+        f"Training curves of seed {context.config.seeds[0]}. Losses of different methods"
+        " cannot be compared."
     )
     return [page.picture(png, caption)]
 
 
-def _glossary(rows: list[Row]) -> list[str]:
+def _glossary(rows: list[ResultRow]) -> list[str]:
     return [page.table(["figure", "meaning"], glossary(rows))]

@@ -49,7 +49,7 @@ GLOSSARY = {
 }
 
 
-class Row(NamedTuple):
+class ResultRow(NamedTuple):
     """One figure of one run, in the order of RESULT_COLUMNS.
 
     low and high are the ends of its 95% bootstrap interval, None where there is none; tries is how
@@ -67,7 +67,7 @@ class Row(NamedTuple):
     tries: int = 1
 
 
-class Figure(NamedTuple):
+class AggregatedMetric(NamedTuple):
     """A metric of a method: mean, deviation (n - 1) over seeds, interval of a single one."""
 
     mean: float
@@ -75,7 +75,7 @@ class Figure(NamedTuple):
     interval: tuple[float, float] | None = None
 
 
-def results_csv(rows: Sequence[Row]) -> str:
+def results_csv(rows: Sequence[ResultRow]) -> str:
     """The text of `results.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -87,10 +87,10 @@ def results_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def glossary(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def glossary(rows: Sequence[ResultRow]) -> list[tuple[str, str]]:
     """Name and meaning of every metric that occurs in the rows, in the order of GLOSSARY.
 
-    An entry that begins with "_" is of every metric that ends so and has no entry of its own.
+    An entry that begins with "_" describes every metric with that ending that has no own entry.
     """
     found = dict.fromkeys(row.metric for row in rows)
     return [
@@ -101,19 +101,19 @@ def glossary(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
 
 
-def table_metrics(rows: Sequence[Row]) -> tuple[str, ...]:
+def table_metrics(rows: Sequence[ResultRow]) -> tuple[str, ...]:
     """The metrics of the table, in its order: TABLE_METRICS that occur in the rows, then gaps."""
     found = dict.fromkeys(row.metric for row in rows)
     gaps = (metric for metric in found if metric.endswith("_gap"))
     return (*(metric for metric in TABLE_METRICS if metric in found), *gaps)
 
 
-def summary(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[ResultRow], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Mean and standard deviation (n - 1) over the seeds, one entry a method, in order of rows.
 
     Returns:
-        [{"method", "selection", "seeds": count, "tries", metric: Figure}]; a metric that no seed
-        has is left out.
+        [{"method", "selection", "seeds": count, "tries", metric: AggregatedMetric}]; a metric that
+        no seed has is left out.
     """
     entries = []
     for method in dict.fromkeys(row.method for row in rows if row.metric in metrics):
@@ -132,12 +132,12 @@ def summary(rows: Sequence[Row], metrics: Sequence[str]) -> list[dict[str, Any]]
                 interval = rows_of[0][6:8] if len(values) == 1 and metric in INTERVALS else None
                 if interval == (None, None):
                     interval = None
-                entry[metric] = Figure(float(np.mean(values)), deviation, interval)
+                entry[metric] = AggregatedMetric(float(np.mean(values)), deviation, interval)
         entries.append(entry)
     return entries
 
 
-def percent(figure: Figure | None) -> str:
+def percent(figure: AggregatedMetric | None) -> str:
     """A share in percent: "61.2 +- 1.3" over seeds, "61.2 [58.0, 64.1]" of one with an interval."""
     if figure is None:
         return "-"

@@ -23,8 +23,8 @@ def search_section(context: Context) -> list[str]:
         return []
     header = ["method", "try", "settings", "score by the method's selection rule"]
     note = (
-        "Of the first seed. The settings of the best score, the first of equal ones, are those of"
-        " all seeds."
+        "Tries of the first seed. The settings with the best score (the first of equals) are used"
+        " for all seeds."
     )
     return [
         page.details("Settings that were tried", page.table(header, rows) + page.paragraph(note))

@@ -47,7 +47,7 @@ def test_obtains_and_unpacks(tmp_path):
     assert record == f"{hashlib.sha256(PETS).hexdigest()}  pets.zip\n"  # as sha256sum -c reads it
 
 
-def test_later_downloads_are_held_to_the_first(tmp_path):
+def test_later_downloads_are_compared_with_the_first(tmp_path):
     with serving({"pets.zip": PETS}) as (address, _):
         obtain("pets", PETS_ORIGIN, tmp_path, mirror=address)
     (tmp_path / "pets").rename(tmp_path / "old")
@@ -129,7 +129,7 @@ def test_ctrl_c_keeps_the_part(tmp_path, monkeypatch, capsys, log):
     with monkeypatch.context() as patch:
         patch.setattr("urllib.request.urlopen", interrupt)
         assert download.main(["pets", f"--root={tmp_path}"]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to resume" in capsys.readouterr().err
     assert part.read_bytes() == PETS[:10]
     with serving({"pets.zip": PETS}) as (address, requests):
         assert download.main(["pets", f"--root={tmp_path}", f"--mirror={address}"]) == 0

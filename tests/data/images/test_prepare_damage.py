@@ -34,7 +34,7 @@ class StopAfter(StopFlag):
 
 
 def test_a_stopped_run_goes_on_after_its_whole_shards(load, tmp_path):
-    with pytest.raises(Interrupted, match="3 of 9 images are done; the same command") as stopped:
+    with pytest.raises(Interrupted, match="3 of 9 images are done; run the same") as stopped:
         load(stop=StopAfter(5), num_threads=1)
     assert stopped.value.exit_code == 128 + 15
     shards = sorted(the_cache(tmp_path).glob("*.arrayrecord"))
@@ -126,7 +126,7 @@ def test_broken_images_are_listed_and_refused(load, three_broken, tmp_path):
     unreadable = f"is not an image that can be read (none of {formats})"
     assert str(error.value) == (
         f"3 of 9 images of toy cannot be used, the first is {root}/test/g.png: {unreadable};"
-        f" all are listed in {table}: mend or remove them, or allow as many with"
+        f" all are listed in {table}: fix or delete them, or allow as many with"
         " config.data.max_broken."
     )
     assert list(csv.reader(io.StringIO(table.read_text()))) == [

@@ -195,7 +195,7 @@ def test_other_image_types_are_refused(tmp_path):
         open_tfds("pets", str(tmp_path), ("train", "", "test"))
 
 
-def test_tfrecord_is_refused_with_the_mend(tmp_path):
+def test_tfrecord_is_refused_with_the_remedy(tmp_path):
     write_set(tmp_path, file_format="tfrecord")
     with pytest.raises(ValueError, match=r"tfrecord, .*tfds convert_format .*array_record"):
         open_tfds("pets", str(tmp_path), ("train", "", "test"))

@@ -187,7 +187,7 @@ def test_copies_are_dropped_and_the_validation_images_tell_how_sure_that_is(cont
     assert [drawn for _, drawn in numbers(context)] == [0, 2, 3, 4, 5, 7]
     # Ten of the twelve validation images are in the training set.
     assert read_json(context.folder / "gate.json")["held_out_copies"] == pytest.approx(10 / 12)
-    assert "also holds 83% of the validation images to copy" in caplog.text
+    assert "also flags 83% of the validation images as copies" in caplog.text
 
 
 def test_the_first_reason_counts(context):

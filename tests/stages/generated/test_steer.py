@@ -15,7 +15,7 @@ from ddb_jax.runtime.files import read_json, write_json
 from ddb_jax.runtime.stop import StopFlag
 from ddb_jax.stages.common.classifier_training import load_classifier
 from ddb_jax.stages.common.drawing import load_drawn
-from ddb_jax.stages.common.generator import build_unet, init_params
+from ddb_jax.stages.common.generator import build_unet, init_unet_params
 from ddb_jax.stages.common.networks import build_classifier, init_variables
 from ddb_jax.stages.common.scores_table import COLUMNS, write_scores
 from ddb_jax.stages.context import Context
@@ -56,7 +56,7 @@ def config() -> ConfigDict:
 def upstream(tmp_path, config) -> dict:
     """The folders of the stages before, by what they are called."""
     unet = build_unet(config, len(CLASSES))
-    fresh = jax.eval_shape(lambda: init_params(unet, jax.random.key(0), (SIDE, SIDE, 3)))
+    fresh = jax.eval_shape(lambda: init_unet_params(unet, jax.random.key(0), (SIDE, SIDE, 3)))
     for seed, name in enumerate(("train_diffusion", "train_balanced_diffusion")):
         save(tmp_path / name, {"params": random_like(fresh, seed, 0.1)})
     amplifier = build_classifier(config.amplifier, len(CLASSES))

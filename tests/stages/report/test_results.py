@@ -3,7 +3,7 @@
 import re
 
 from ddb_jax.stages.report.results import (
-    Row,
+    ResultRow,
     glossary,
     percent,
     results_csv,
@@ -14,7 +14,7 @@ from ddb_jax.stages.report.results import (
 
 
 def row(method, seed, metric, value):
-    return Row("cars", method, seed, "last", metric, value)
+    return ResultRow("cars", method, seed, "last", metric, value)
 
 
 ROWS = [
