@@ -39,16 +39,7 @@ ARGUMENTS = ["--config=configs/digits.py:smoke", *TINY, "--rounds=2", "--steps=2
 def measured(tmp_path_factory):
     """What was printed, the conditions and the rows written, {program: [row, ...]}."""
     path, printed = tmp_path_factory.mktemp("benchmark") / "b.json", io.StringIO()
-
-    def compile_once(function, arguments):
-        """`compile_twice`, which is tested below, at half its time."""
-        program = function.lower(*arguments).compile()
-        return compiled.Compiled(
-            program, 2.0, 1.0, *compiled.count(program), compiled.memory(program)
-        )
-
-    with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "compile_twice", compile_once)
+    with contextlib.redirect_stdout(printed):
         assert main([*ARGUMENTS, f"--json={path}"]) == 0
     written = json.loads(path.read_text())
     return printed.getvalue(), written["conditions"], written["programs"]

@@ -42,9 +42,9 @@ def test_compiler_counts_operations_and_memory_as_by_hand():
 
 
 def test_what_is_compiled_lies_in_the_cache_for_the_second_time():
-    hits = []
+    hits, argument = [], jnp.ones(3)
     jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
-    compiled.compile_twice(jax.jit(lambda a: a * 3 + 1), (jnp.ones(3),))
+    compiled.compile_twice(jax.jit(lambda a: a * 3 + 1), (argument,))
     assert hits.count("/jax/compilation_cache/cache_hits") == 1
     assert hits.count("/jax/compilation_cache/cache_misses") == 1
 
