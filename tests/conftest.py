@@ -3,12 +3,10 @@
 The tests run in several processes side by side. They share what they compile, and the one run.
 """
 
-import contextlib
 import fcntl
 import gc
 import logging
 import os
-import time
 from pathlib import Path
 
 import jax
@@ -35,7 +33,6 @@ LONGEST_FIRST = (
     "text_to_image/test_unet_condition.py",
     "checks/test_bad_input.py",
 )
-CACHE_DAYS = 7  # compiled programs older than this are deleted
 MEMORY_BYTES = 1.2e9  # of a process, above which it forgets what it has compiled
 
 jax.config.update("jax_platforms", "cpu")
@@ -63,17 +60,9 @@ def common_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs(request, tmp_path_factory):
-    """A program compiled by one process is read by the others and by later runs.
-
-    `pytest --cache-clear` empties the folder.
-    """
-    kept = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
-    folder = kept.mkdir("programs") if kept else common_folder(tmp_path_factory) / "programs"
-    for path in folder.glob("*"):
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            if path.stat().st_mtime < time.time() - CACHE_DAYS * 86400:
-                path.unlink()
+def compiled_programs(tmp_path_factory):
+    """A program compiled by one process is read by the others, for the length of this test run."""
+    folder = common_folder(tmp_path_factory) / "programs"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()
