@@ -16,7 +16,7 @@ from ddb_jax.debias.requirements import (
 )
 from ddb_jax.debias.table import MethodEntry, method_entry
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
-from ddb_jax.stages.common.search import draw
+from ddb_jax.stages.common.search import sample_values
 from ddb_jax.stages.table import EVERYTHING, STAGES
 
 
@@ -254,7 +254,7 @@ class Planner:
                     place="search",
                     sections=sections,
                     method=method,
-                    values=draw(self.config, method, i),
+                    values=sample_values(self.config, method, i),
                 )
         return self.add(entry.stage, seed, inputs, variant=method, sections=sections, method=method)
 

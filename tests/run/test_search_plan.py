@@ -9,7 +9,7 @@ from runs import run
 from ddb_jax.debias.table import METHODS
 from ddb_jax.run.plan import plan
 from ddb_jax.run.records import records
-from ddb_jax.stages.common.search import draw, tuned, with_values
+from ddb_jax.stages.common.search import sample_values, tuned, with_values
 from ddb_jax.stages.context import Context
 
 HASHES = {"generator": "a", "classifier": "b"}
@@ -19,9 +19,9 @@ SEARCHED = [n for n, e in METHODS.items() if e.search or e.stage == "train_class
 @pytest.mark.parametrize("method", SEARCHED)
 def test_draws_lie_in_their_ranges_and_the_config_takes_them(method, tiny_config):
     rate = tiny_config.classifier.learning_rate
-    assert draw(tiny_config, method, 0) == {}
+    assert sample_values(tiny_config, method, 0) == {}
     for number in range(1, 30):
-        values = draw(tiny_config, method, number)
+        values = sample_values(tiny_config, method, number)
         if METHODS[method].stage == "train_classifier":
             # Three significant digits of a factor between 0.1 and 10.
             assert rate / 10 <= values["classifier.learning_rate"] <= rate * 10
@@ -40,18 +40,20 @@ def test_draws_lie_in_their_ranges_and_the_config_takes_them(method, tiny_config
 def test_draws_spread_over_a_logarithmic_range(tiny_config):
     """Of 400 log-uniform factors in 0.1..10 half are below 1, a uniform one would have 9%."""
     rate = tiny_config.classifier.learning_rate
-    drawn = [draw(tiny_config, "erm", i)["classifier.learning_rate"] for i in range(1, 401)]
+    drawn = [
+        sample_values(tiny_config, "erm", i)["classifier.learning_rate"] for i in range(1, 401)
+    ]
     assert 160 < sum(value < rate for value in drawn) < 240
 
 
 def test_a_draw_depends_on_seed_method_and_number_alone(tiny_config):
-    first = draw(tiny_config, "lff", 3)
+    first = sample_values(tiny_config, "lff", 3)
     tiny_config.search.tries, tiny_config.seeds = 50, (7, 8)
-    assert draw(tiny_config, "lff", 3) == first
-    assert draw(tiny_config, "lff", 4) != first
-    assert draw(tiny_config, "lff+ddb", 3) != first
+    assert sample_values(tiny_config, "lff", 3) == first
+    assert sample_values(tiny_config, "lff", 4) != first
+    assert sample_values(tiny_config, "lff+ddb", 3) != first
     tiny_config.search.seed = 1
-    assert draw(tiny_config, "lff", 3) != first
+    assert sample_values(tiny_config, "lff", 3) != first
 
 
 def test_a_larger_budget_goes_on_where_a_smaller_one_ended(tiny_config):

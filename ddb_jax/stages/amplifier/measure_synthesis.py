@@ -16,7 +16,7 @@ from ddb_jax.debias.pseudo_groups import assign_bias_groups
 from ddb_jax.evaluation.metrics import wilson_interval
 from ddb_jax.runtime.files import write_json
 from ddb_jax.stages.common.classifier_training import fit_classifier, load_classifier
-from ddb_jax.stages.common.drawing import load_finite
+from ddb_jax.stages.common.sampled_set import load_finite
 from ddb_jax.stages.context import Context
 
 

@@ -1,6 +1,6 @@
 """Stage: draw the synthetic, bias-aligned training set of the amplifier.
 
-Writes what `drawing.draw_set` does, and `contact_sheet.png`. Image number i is drawn from
+Writes what `write_sampled_set` does, and `contact_sheet.png`. Image number i is drawn from
 (seed, i) alone, so shards can be made in any order, by any number of devices, and a restart keeps
 complete shards.
 """
@@ -12,8 +12,8 @@ import numpy as np
 
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
-from ddb_jax.stages.common.drawing import draw_set
 from ddb_jax.stages.common.generator import build_unet, init_unet_params, make_image_sampler
+from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import abstract_like, load_weights
 from ddb_jax.training.mesh import replicated
@@ -36,7 +36,7 @@ def run(context: Context) -> dict[str, Any]:
     # Classes alternate, so that every shard and every prefix of the set is balanced.
     total = num_classes * settings.images_per_class
     labels = np.arange(total, dtype=np.int32) % num_classes
-    source, _ = draw_set(
+    source, _ = write_sampled_set(
         context,
         lambda numbers: sample(params, key, numbers, labels[np.minimum(numbers, total - 1)]),
         labels,

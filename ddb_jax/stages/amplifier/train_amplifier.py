@@ -10,7 +10,7 @@ from typing import Any
 from ddb_jax.debias.contract import plain
 from ddb_jax.debias.losses import cross_entropy, generalized_cross_entropy
 from ddb_jax.stages.common.classifier_training import fit_classifier
-from ddb_jax.stages.common.drawing import load_finite
+from ddb_jax.stages.common.sampled_set import load_finite
 from ddb_jax.stages.context import Context
 
 

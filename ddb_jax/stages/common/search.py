@@ -16,7 +16,7 @@ from ddb_jax.stages.context import Context
 LEARNING_RATE = (0.1, 10.0, "log")
 
 
-def draw(config: ConfigDict, method: str, number: int) -> dict[str, Any]:
+def sample_values(config: ConfigDict, method: str, number: int) -> dict[str, Any]:
     """Field values of one try: number 0 is the config as it is, the others are drawn.
 
     A draw depends only on `search.seed`, the method and the number, so a larger budget extends a
@@ -28,15 +28,15 @@ def draw(config: ConfigDict, method: str, number: int) -> dict[str, Any]:
     entry = method_entry(method)
     values: dict[str, Any] = {}
     if entry.stage == "train_classifier":
-        values["classifier.learning_rate"] = config.classifier.learning_rate * _draw(
+        values["classifier.learning_rate"] = config.classifier.learning_rate * _sample(
             rng, LEARNING_RATE
         )
     for field, source in entry.search:
-        values[field] = _draw(rng, source)
+        values[field] = _sample(rng, source)
     return values
 
 
-def _draw(rng: np.random.Generator, source: tuple[float, float, str] | list[Any]) -> Any:
+def _sample(rng: np.random.Generator, source: tuple[float, float, str] | list[Any]) -> Any:
     if isinstance(source, list):
         return source[int(rng.integers(len(source)))]
     low, high, scale = source

@@ -24,7 +24,7 @@ from ddb_jax.debias.requirements import (
 )
 from ddb_jax.debias.table import MethodEntry
 from ddb_jax.runtime.files import load_array
-from ddb_jax.stages.common.drawing import load_finite
+from ddb_jax.stages.common.sampled_set import load_finite
 from ddb_jax.stages.common.scores_table import read_scores, select_split
 from ddb_jax.stages.context import Context
 

@@ -4,7 +4,7 @@ An image is dropped for the first of these reasons that applies: it is not finit
 training image; the amplifier accepts it as its class, if only rejected images are wanted; or both
 the biased and the debiased classifier reject its label.
 
-Writes the images that are left, at the classifier's size, as `drawing.draw_set` does; `kept.csv`,
+Writes the images that are left, at the classifier's size, as `write_sampled_set` does; `kept.csv`,
 their numbers here and in the drawn set; `gate.json`, how many images went which way and what share
 of the validation images the test for copies flags; and the sheets `kept.png` and `dropped.png`.
 """
@@ -22,8 +22,8 @@ from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import read_json, write_json
 from ddb_jax.stages.common.classifier_training import load_classifier
 from ddb_jax.stages.common.contact_sheet import save_grid
-from ddb_jax.stages.common.drawing import draw_set, load_drawn
 from ddb_jax.stages.common.pixels import small_pixels, small_pixels_of
+from ddb_jax.stages.common.sampled_set import load_sampled, write_sampled_set
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.captions_table import write_rows
 
@@ -39,7 +39,7 @@ MAX_HELD_OUT_COPIES = 0.05  # above this share there is a warning
 def run(context: Context) -> dict[str, Any]:
     """Judge every image of the drawn set."""
     gate, num_classes = context.config.gate, context.num_classes
-    drawn, finite = load_drawn(context.inputs["drawn"])
+    drawn, finite = load_sampled(context.inputs["drawn"])
     images = _resized(drawn, context.dataset.train.image_shape[0])
     labels = images.labels
     reasons = {"not_finite": ~finite}
@@ -173,7 +173,7 @@ def _write_kept(context: Context, images: ArraySource, kept: np.ndarray) -> None
         places = kept[np.minimum(numbers, len(kept) - 1)]
         return images.images[places], np.full(len(places), True)
 
-    draw_set(
+    write_sampled_set(
         context,
         take,
         images.labels[kept],

@@ -1,6 +1,6 @@
 """Stage: a text-to-image model draws images from captions (DiffuBias, arXiv 2411.16079).
 
-Writes what `drawing.draw_set` does, `prompts.csv` and `contact_sheet.png`. Image number i depends
+Writes what `write_sampled_set` does, `prompts.csv` and `contact_sheet.png`. Image number i depends
 only on (seed, i) and its caption.
 """
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from ddb_jax.runtime.files import local_copy, read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
-from ddb_jax.stages.common.drawing import draw_set
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
+from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.captions_table import read_caption_table, write_rows
@@ -56,7 +56,7 @@ def run(context: Context) -> dict[str, Any]:
         return sample(key, numbers, contexts[[*of_batch, places[settings.negative_prompt]]])
 
     steps = model.schedule.num_timesteps if settings.sampler == "ddpm" else settings.num_steps
-    source, _ = draw_set(
+    source, _ = write_sampled_set(
         context,
         draw,
         labels,

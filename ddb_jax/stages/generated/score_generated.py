@@ -14,7 +14,7 @@ from ddb_jax.data.source import ArraySource
 from ddb_jax.debias.pseudo_groups import assign_groups, error_set
 from ddb_jax.runtime.files import read_json, read_rows
 from ddb_jax.stages.common.classifier_training import load_classifier
-from ddb_jax.stages.common.drawing import load_drawn
+from ddb_jax.stages.common.sampled_set import load_sampled
 from ddb_jax.stages.common.scores_table import rank_in_class, write_scores
 from ddb_jax.stages.context import Context
 
@@ -23,7 +23,7 @@ def run(context: Context) -> dict[str, Any]:
     """Score at the generator's size."""
     rows = read_rows(context.inputs["check_generated"] / "kept.csv")
     kept = np.array([int(row["drawn"]) for row in rows])
-    drawn, _ = load_drawn(context.inputs["drawn"])
+    drawn, _ = load_sampled(context.inputs["drawn"])
     size, labels = context.dataset.train.image_shape[0], drawn.labels[kept]
     unknown = np.full(len(kept), -1, np.int32)
     seen = ArraySource(resize_all(drawn.images[kept], size), labels, unknown)

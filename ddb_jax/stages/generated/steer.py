@@ -2,7 +2,7 @@
 
 Every class is drawn while the model is steered away from what the bias amplifier expects of it.
 `check_generated` then keeps the images that the amplifier rejects. Writes what
-`drawing.draw_set` does, and `contact_sheet.png`. Image number i is drawn from (seed, i) alone, and
+`write_sampled_set` does, and `contact_sheet.png`. Image number i is drawn from (seed, i) alone, and
 from the same noise however the model is steered.
 """
 
@@ -17,7 +17,6 @@ from ddb_jax.diffusion.steering import extrapolated, log_odds_against, steered
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.classifier_training import load_network
 from ddb_jax.stages.common.contact_sheet import save_grid
-from ddb_jax.stages.common.drawing import draw_set
 from ddb_jax.stages.common.generator import (
     MakeModel,
     build_noise_schedule,
@@ -27,6 +26,7 @@ from ddb_jax.stages.common.generator import (
 )
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
 from ddb_jax.stages.common.networks import build_classifier, input_size
+from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.context import Context
 from ddb_jax.training.rng import stream
 
@@ -45,7 +45,7 @@ def run(context: Context) -> dict[str, Any]:
     key = stream(context.seed, "steer")
     labels = labels_in_turn(images_per_class(context))
     total = len(labels)
-    source, _ = draw_set(
+    source, _ = write_sampled_set(
         context,
         lambda numbers: sample(weights, key, numbers, labels[np.minimum(numbers, total - 1)]),
         labels,

@@ -19,8 +19,8 @@ from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import read_json, write_json
 from ddb_jax.runtime.stop import StopFlag
-from ddb_jax.stages.common.drawing import load_drawn, load_finite
 from ddb_jax.stages.common.networks import build_classifier, init_variables
+from ddb_jax.stages.common.sampled_set import load_finite, load_sampled
 from ddb_jax.stages.common.scores_table import COLUMNS, read_scores
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated import check_generated, score_generated
@@ -143,7 +143,7 @@ def test_kept_images_are_brought_to_the_classifier_s_size(context):
     colours = np.random.default_rng(3).integers(0, 256, (8, 1, 1, 3), dtype=np.uint8)
     draw(context, np.broadcast_to(colours, (8, 8, 8, 3)))
     check_generated.run(context)
-    source, finite = load_drawn(context.folder)
+    source, finite = load_sampled(context.folder)
     np.testing.assert_array_equal(source.images, np.broadcast_to(colours, (8, 4, 4, 3)))
     assert finite.all() and source.labels.tolist() == LABELS.tolist()
     manifest = read_json(context.folder / "manifest.json")

@@ -13,8 +13,8 @@ from ddb_jax.configs import base
 from ddb_jax.data.source import ArraySource, Dataset
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.stop import StopFlag
-from ddb_jax.stages.common.drawing import load_drawn, load_finite
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
+from ddb_jax.stages.common.sampled_set import load_finite, load_sampled
 from ddb_jax.stages.common.scores_table import COLUMNS, write_scores
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated import draw
@@ -112,7 +112,7 @@ def test_captions_take_turns(whole):
 
 def test_what_is_written(whole, model):
     folder, _ = whole
-    source, finite = load_drawn(folder)
+    source, finite = load_sampled(folder)
     assert source.image_shape == (8, 8, 3) and finite.all()
     assert source.labels.tolist() == [0, 1, 0, 1, 0, 1, 1]
     assert len({image.tobytes() for image in source.images}) == 7
@@ -128,8 +128,8 @@ def test_a_ratio_of_zero_draws_one_for_each_caption(model, tmp_path, whole):
     assert draw.run(context) == {"images": 3, "captions": 3}
     assert [row[3] for row in prompts_of(context.folder)[1:]] == list(CAPTIONS)
     # The first three prompts are those of the whole run, and so are the images.
-    images, _ = load_drawn(context.folder)
-    np.testing.assert_array_equal(images.images, load_drawn(whole[0])[0].images[:3])
+    images, _ = load_sampled(context.folder)
+    np.testing.assert_array_equal(images.images, load_sampled(whole[0])[0].images[:3])
 
 
 def test_a_stopped_run_goes_on(model, tmp_path, whole):
@@ -142,7 +142,7 @@ def test_a_stopped_run_goes_on(model, tmp_path, whole):
     assert not (folder / "images-00001-of-00002.arrayrecord").exists()
     assert draw.run(make_context(tmp_path, model=model)) == whole[1]
     assert first.stat().st_mtime_ns == written
-    np.testing.assert_array_equal(load_drawn(folder)[0].images, load_drawn(whole[0])[0].images)
+    np.testing.assert_array_equal(load_sampled(folder)[0].images, load_sampled(whole[0])[0].images)
 
 
 def test_a_trained_model_is_taken_where_no_folder_is_given(tmp_path, whole):
@@ -154,7 +154,7 @@ def test_a_trained_model_is_taken_where_no_folder_is_given(tmp_path, whole):
     draw.run(context)
     assert json.loads((tmp_path / "draw/manifest.json").read_text())["text_to_image_model"] == "abc"
     np.testing.assert_array_equal(
-        load_drawn(context.folder)[0].images, load_drawn(whole[0])[0].images
+        load_sampled(context.folder)[0].images, load_sampled(whole[0])[0].images
     )
 
 

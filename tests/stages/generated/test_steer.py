@@ -14,9 +14,9 @@ from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.files import read_json, write_json
 from ddb_jax.runtime.stop import StopFlag
 from ddb_jax.stages.common.classifier_training import load_classifier
-from ddb_jax.stages.common.drawing import load_drawn
 from ddb_jax.stages.common.generator import build_unet, init_unet_params
 from ddb_jax.stages.common.networks import build_classifier, init_variables
+from ddb_jax.stages.common.sampled_set import load_sampled
 from ddb_jax.stages.common.scores_table import COLUMNS, write_scores
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated import steer, train_balanced_diffusion
@@ -100,7 +100,7 @@ def make_context(config, upstream, folder, **fields) -> Context:
 
 def drawn(config, upstream, folder, by) -> np.ndarray:
     steer.run(make_context(config, upstream, folder, options={"by": by}))
-    source, finite = load_drawn(folder)
+    source, finite = load_sampled(folder)
     assert finite.all()
     # 5 cats and 4 dogs in turn.
     np.testing.assert_array_equal(source.labels, [0, 1, 0, 1, 0, 1, 0, 1, 0])
@@ -131,7 +131,7 @@ def test_the_amplifier_believes_less_in_the_class(config, upstream, tmp_path):
     probability = {}
     for by in ("none", "gradient"):
         drawn(config, upstream, tmp_path / by, by)
-        source = load_drawn(tmp_path / by)[0]
+        source = load_sampled(tmp_path / by)[0]
         context = make_context(config, upstream, tmp_path / by)
         folder = upstream["train_amplifier"]
         probability[by] = load_classifier(context, config.amplifier, 2, folder, source)(

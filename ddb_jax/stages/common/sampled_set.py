@@ -35,7 +35,7 @@ Draw = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 MANIFEST = "manifest.json"
 
 
-def draw_set(
+def write_sampled_set(
     context: Context,
     draw: Draw,
     labels: np.ndarray,
@@ -128,7 +128,7 @@ def _write_shard(
         ) from error
 
 
-def load_drawn(folder: Path) -> tuple[ArraySource, np.ndarray]:
+def load_sampled(folder: Path) -> tuple[ArraySource, np.ndarray]:
     """All images of a set, in memory, and whether each is finite, bool [N].
 
     Raises:
@@ -146,7 +146,7 @@ def load_drawn(folder: Path) -> tuple[ArraySource, np.ndarray]:
 
 def load_finite(folder: Path) -> ArraySource:
     """The finite images of a set; their label is the class they were drawn for."""
-    source, finite = load_drawn(folder)
+    source, finite = load_sampled(folder)
     if finite.all():
         return source
     return ArraySource(
