@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ddb_jax.debias.generated_images import GENERATED
 from ddb_jax.debias.requirements import OF_AMPLIFIER
 from ddb_jax.debias.table import METHODS, method_entry
+from ddb_jax.text_to_image.captions import check_captions
 from ddb_jax.text_to_image.layout import read_layout
 
 CAPTIONS = ("retrieval", "csv", "hugging_face")
@@ -75,6 +76,8 @@ def _unusable_text_to_image(config: ConfigDict) -> list[str]:
             f"config.captions.csv is {captions.csv!r}, and there is no such file: give a CSV file"
             " with the columns label,generated_text or path,caption"
         )
+    elif captions.source == "csv":
+        problems += _unusable_table("captions.csv", Path(captions.csv), of_images=False)
     if captions.source == "hugging_face":
         problems += _missing(CAPTION_LIBRARIES, "a captioner needs", INSTALL_CAPTIONS)
     if captions.features == "pretrained" and not config.classifier.weights:
@@ -82,10 +85,14 @@ def _unusable_text_to_image(config: ConfigDict) -> list[str]:
             "config.captions.features is 'pretrained', and config.classifier.weights names no file"
             " of weights: give one, or take 'pixels'"
         )
-    if config.captioned.csv and not Path(config.captioned.csv).is_file():
+    table = Path(config.captioned.csv).expanduser()
+    if config.captioned.csv and not table.is_file():
         problems.append(
-            f"config.captioned.csv is {config.captioned.csv}, and there is no such file"
+            f"config.captioned.csv is {config.captioned.csv}, and there is no such file: give a CSV"
+            " file with the columns path,caption"
         )
+    elif config.captioned.csv:
+        problems += _unusable_table("captioned.csv", table, of_images=True)
     digits = config.data.name == "digits" and config.data.reference_share > 0
     asking = []
     if captions.source == "retrieval":
@@ -107,6 +114,14 @@ def _unusable_text_to_image(config: ConfigDict) -> list[str]:
             except ValueError as error:
                 problems.append(f"config.{field}: {error}")
     return problems
+
+
+def _unusable_table(field: str, path: Path, *, of_images: bool) -> list[str]:
+    try:
+        check_captions(path, of_images=of_images)
+    except (OSError, ValueError) as error:
+        return [f"config.{field}: {str(error).rstrip('.')}"]
+    return []
 
 
 def _missing(libraries: Iterable[str], words: str, command: str) -> list[str]:

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddb_jax.data.sets.csv_table import SPLITS, read_table
+from ddb_jax.data.names import ClassCodes, composed, is_missing, plain, whole_number
+from ddb_jax.data.sets.csv_table import SPLITS
+from ddb_jax.data.table_file import Row, read_table
 from ddb_jax.runtime.errors import first_few
 
-Row = tuple[int, dict[str, str]]  # line number, fields by column
-
 FLAG_COLUMNS = ("pseudo_group", "pseudo_conflicting", "conflicting_guess")
-# An empty field, or -1, which our tables hold for unknown values.
-UNKNOWN = {"loss": ("", "-1"), "predicted": ("", "-1"), "probability": ("", "-1")}
+# Columns in which our own tables write -1 for what is not known.
+MINUS_ONE = ("loss", "predicted", "probability")
+READ = ("path", "split", "index", "label", "score", *MINUS_ONE, *FLAG_COLUMNS)
 LARGEST = 3e38  # of a float32
 
 
@@ -49,7 +50,7 @@ def read_given_scores(
     `pseudo_group` ("<class>/aligned" or "<class>/conflicting"), `pseudo_conflicting` or
     `conflicting_guess` (0 or 1). Perhaps `predicted` (class name or number), `probability`, and
     `label`, which must then be the images' own. Others are not read. A column without a single
-    value (all empty, or -1 where that is no value) counts as absent.
+    value (all missing, or -1 where that is no value) counts as absent.
 
     Args:
         path: The file, UTF-8, with a header line.
@@ -67,7 +68,7 @@ def read_given_scores(
         ValueError: Columns or rows are missing, a row is of no image or of one that has a row
             already, or a value is not one of these.
     """
-    rows = read_table(path, ())
+    rows = read_table(path, (), READ)
     found = _join(path, rows, paths_by_split)
     notes = []
     if found["test"]:
@@ -113,7 +114,7 @@ def _join(
     shared = ""
     for split, names in paths_by_split.items():
         for i, name in enumerate(names):
-            key = (split if with_split else "", name)
+            key = (split if with_split else "", composed(name))
             shared = shared or (name if key in known else "")
             known[key] = split, i
     by_path = "path" in header and not shared
@@ -130,8 +131,8 @@ def _join(
     found: dict[str, dict[int, Row]] = {"train": {}, "validation": {}, "test": {}}
     strange, repeated = [], []
     for line, row in rows:
-        split = SPLITS.get(row["split"].lower(), row["split"]) if with_split else ""
-        key = split, row["path" if by_path else "index"]
+        split = SPLITS.get(plain(row["split"]).lower(), row["split"]) if with_split else ""
+        key = split, composed(row["path"]) if by_path else _position(row["index"])
         if key not in known:
             strange.append(f"line {line}: {' '.join(key).strip() or 'empty'}")
             continue
@@ -153,6 +154,12 @@ def _join(
     return found
 
 
+def _position(text: str) -> str:
+    """An index as it is written at its shortest: 3 for 3.0, which pandas makes of it."""
+    value = whole_number(text)
+    return text if value is None else str(value)
+
+
 def _values(
     path: Path, rows: Sequence[Row], labels: np.ndarray, class_names: Sequence[str]
 ) -> GivenScores:
@@ -160,7 +167,10 @@ def _values(
 
     def column(name: str, parse: Callable[[str], object], words: str) -> list | None:
         fields = [(line, row.get(name, "")) for line, row in rows]
-        if all(text in UNKNOWN.get(name, ("",)) for _, text in fields):
+        if all(
+            is_missing(text) or (name in MINUS_ONE and whole_number(text) == -1)
+            for _, text in fields
+        ):
             return None
         values, bad = [], []
         for line, text in fields:
@@ -173,8 +183,7 @@ def _values(
                              f" ({first_few(bad)}): fix them.")  # fmt: skip
         return values
 
-    numbers = {str(i): i for i in range(len(class_names))}
-    classes = {**numbers, **{name: i for i, name in enumerate(class_names)}}
+    classes = ClassCodes(class_names)
     kinds = {"aligned": False, "conflicting": True}
 
     def of_group(text: str) -> tuple[int, bool]:
@@ -211,7 +220,7 @@ def _values(
 def _between(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = float(text)
-        if not (math.isfinite(value) and low <= value <= high):
+        if "_" in text or not (math.isfinite(value) and low <= value <= high):
             raise ValueError(text)
         return value
 
@@ -219,7 +228,9 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 
 def _yes_or_no(text: str) -> bool:
-    return {"0": False, "1": True, "false": False, "true": True}[text.lower()]
+    value = whole_number(text)
+    word = plain(text).lower() if value is None else str(value)
+    return {"0": False, "1": True, "false": False, "true": True}[word]
 
 
 def _refuse_difference(

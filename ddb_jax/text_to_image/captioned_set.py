@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.data.images.decode import decode_image
 from ddb_jax.data.sets.captioned_digits import captioned_digits
+from ddb_jax.data.table_file import find_file
 from ddb_jax.runtime.errors import UserError, first_few
 from ddb_jax.text_to_image.captions import read_image_captions
 
@@ -78,10 +79,13 @@ def _from_table(config: ConfigDict, image_size: int) -> Captioned:
         log.warning("warning: %s", note)
     resize = "squash" if config.data.resize == "none" else config.data.resize
 
+    listed: dict[str, dict[str, str]] = {}
+
     def decode(path: str) -> np.ndarray | str:
         """The image, or what is wrong with it."""
+        file = table.parent / (find_file(table.parent, path, listed) or path)
         try:
-            return decode_image((table.parent / path).read_bytes(), image_size, resize)
+            return decode_image(file.read_bytes(), image_size, resize)
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
         except ValueError as error:

@@ -5,14 +5,15 @@ name the class of a caption but not the image. `path,caption`, or `path,caption_
 as in the tables that their scripts read, say the image.
 """
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ddb_jax.data.names import ClassCodes, composed, is_missing, whole_number
+from ddb_jax.data.table_file import Row, read_table
 from ddb_jax.runtime.errors import first_few
 
 LABEL_COLUMNS = ("label", "generated_text")
@@ -75,8 +76,8 @@ def read_captions(
         columns = ("generated_text",)
     else:
         columns = _caption_columns(path, header)
-        positions = {name: i for i, name in enumerate(image_paths)}
-        values = [row["path"] for _, row in rows]
+        positions = {composed(name): i for i, name in enumerate(image_paths)}
+        values = [composed(row["path"]) for _, row in rows]
         words = f"among the {len(image_paths):,} images ({first_few(image_paths)})"
         _refuse_unknown(path, "path", rows, values, positions, words)
         images = [positions[value] for value in values]
@@ -119,37 +120,38 @@ def read_image_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], tuple[s
     return result, notes
 
 
-def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def check_captions(path: Path, *, of_images: bool) -> None:
+    """Look whether a table can be read and has the columns, before there are images to join.
+
+    Args:
+        path: The file.
+        of_images: Whether it must say the image of every caption, as `read_image_captions` needs.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Columns, captions or, with `of_images`, a path are missing.
+    """
+    if of_images:
+        read_image_captions(path)
+        return
+    header, _ = _read_table(path)
+    if not set(LABEL_COLUMNS) <= set(header):
+        _caption_columns(path, header)
+
+
+def _read_table(path: Path) -> tuple[list[str], list[Row]]:
     """Lower-case columns; line number and fields of every row that is not blank.
 
-    Fields are stripped, and in captions line breaks and runs of spaces are made one space.
+    In captions line breaks and runs of spaces are made one space, and one that only says that it
+    is missing is made empty.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: check the path.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [column.strip().lower() for column in next(reader, [])]
-            lines = [(reader.line_num, fields) for fields in reader if any(map(str.strip, fields))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one.") from None
-    if not lines:
-        raise ValueError(f"{path} has no rows: it needs a header line, {LAYOUTS}, and captions.")
-    for line, fields in lines:
-        if len(fields) != len(header):
-            raise ValueError(
-                f"line {line} of {path} has {len(fields)} fields and the first line {len(header)}:"
-                " put quotes around fields with commas."
-            )
     exact = ("path", "label")
     rows = []
-    for line, fields in lines:
-        row = dict(zip(header, fields, strict=True))
-        rows.append(
-            (line, {k: v.strip() if k in exact else " ".join(v.split()) for k, v in row.items()})
-        )
-    return header, rows
+    for line, row in read_table(Path(path), (), exact):
+        texts = {k: " ".join(v.split()) for k, v in row.items() if k not in exact}
+        texts = {k: "" if is_missing(v) else v for k, v in texts.items()}
+        rows.append((line, {**row, **texts}))
+    return list(rows[0][1]), rows
 
 
 def _caption_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
@@ -163,26 +165,30 @@ def _caption_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
         missing = "path"
     else:
         missing = " or ".join(c for c in LABEL_COLUMNS if c not in header)
+    if not missing:
+        raise ValueError(
+            f"{path} has the columns {' and '.join(LABEL_COLUMNS)}, which do not say what image a"
+            " caption is of, and no column path: it must have path,caption or"
+            " path,caption_1,caption_2,caption_3."
+        )
     raise ValueError(
         f"{path} has no column {missing}, its first line is {','.join(header)!r}: it must have"
         f" {LAYOUTS}."
     )
 
 
-def _codes(class_names: Sequence[str]) -> dict[str, int]:
+def _codes(class_names: Sequence[str]) -> ClassCodes:
     """What a label may be called -> its number."""
-    names = {name: i for i, name in enumerate(class_names)}
-    if any(re.fullmatch(r"[+-]?\d+", name) for name in names):
-        return names
-    return {**names, **{str(i): i for i in range(len(class_names))}}
+    numbers = any(whole_number(name) is not None for name in class_names)
+    return ClassCodes(class_names, with_numbers=not numbers)
 
 
 def _refuse_unknown(
     path: Path,
     column: str,
-    rows: Sequence[tuple[int, dict[str, str]]],
+    rows: Sequence[Row],
     values: Sequence[str],
-    known: Mapping[str, int],
+    known: Container[str],
     words: str,
 ) -> None:
     bad = [

@@ -6,8 +6,9 @@ CLIPTokenizer: unlike OpenAI's code it neither repairs encodings nor resolves HT
 """
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.runtime.files import make_folder, write_atomically
+
+log = logging.getLogger("ddb_jax")
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77  # tokens of a text, START and END included
@@ -37,7 +40,8 @@ def load_tokenizer(
 ) -> Callable[[Sequence[str]], np.ndarray]:
     """A function from B texts to int32 [B, length]: START, the text, END and padding.
 
-    A text of more than length - 2 tokens loses its end.
+    A text of more than length - 2 tokens loses its end; a warning of the log counts such texts,
+    once for every text.
 
     Args:
         folder: Has vocab.json and merges.txt, or else tokenizer.json; the files
@@ -91,11 +95,31 @@ def load_tokenizer(
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(pad_id=ids["pad_token"], pad_token=names["pad_token"], length=length)
 
+    told: set[str] = set()
+
     def tokenize(texts: Sequence[str]) -> np.ndarray:
         encodings = tokenizer.encode_batch(list(texts))
-        return np.array([e.ids for e in encodings], np.int32).reshape(-1, length)
+        tokens = np.array([e.ids for e in encodings], np.int32).reshape(-1, length)
+        cut = {text for text, e in zip(texts, encodings, strict=True) if e.overflowing}
+        if cut - told:
+            told.update(cut)
+            log.warning("warning: %s", _cut_note(texts, cut, tokens))
+        return tokens
 
     return tokenize
+
+
+def _cut_note(texts: Sequence[str], cut: Collection[str], tokens: np.ndarray) -> str:
+    """How many texts lose their end, and how many of them are then no longer told apart."""
+    first = next(text for text in texts if text in cut)
+    different = len(set(texts))
+    left = len({row.tobytes() for row in tokens})
+    same = f", and {different:,} different texts become {left:,}" if left < different else ""
+    return (
+        f"{len(cut):,} of {different:,} texts have more than {tokens.shape[1] - 2} tokens and lose"
+        f" their end{same}; put what matters first, or shorten them. The first is"
+        f" {' '.join(first.split()[:8])!r} ..."
+    )
 
 
 def train_tokenizer(captions: Iterable[str], folder: Path, vocab_size: int = 49408) -> int:

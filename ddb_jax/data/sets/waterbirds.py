@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddb_jax.data.images.files import check_classes, files_of
 from ddb_jax.data.listing import Listing
-from ddb_jax.data.sets.csv_table import read_table
+from ddb_jax.data.table_file import image_files, read_table
 
 CLASSES = ("landbird", "waterbird")
 BACKGROUNDS = ("land", "water")
@@ -30,7 +30,7 @@ def list_waterbirds(root: Path) -> Listing:
 
     Raises:
         FileNotFoundError: There is no metadata.csv, or an image is missing.
-        ValueError: A column is missing, or a value is not one of these.
+        ValueError: A column is missing, an image comes twice, or a value is not one of these.
     """
     root = Path(root)
     path = root / "metadata.csv"
@@ -40,19 +40,15 @@ def list_waterbirds(root: Path) -> Listing:
             " waterbird_complete95_forest2water2."
         )
     rows = {split: [] for split in SPLITS.values()}
-    for line, row in read_table(path, ("img_filename", "y", "place", "split")):
+    table = read_table(path, ("img_filename", "y", "place", "split"))
+    images = image_files(path, table, "img_filename", "download the set again.")
+    for (line, row), image in zip(table, images, strict=True):
         for column, allowed in (("y", "01"), ("place", "01"), ("split", "012")):
             if row[column] not in tuple(allowed):
                 raise ValueError(
                     f"line {line} of {path} has {column} {row[column]!r}: it must be"
                     f" {', '.join(allowed[:-1])} or {allowed[-1]}."
                 )
-        image = row["img_filename"]
-        if not (root / image).is_file():
-            raise FileNotFoundError(
-                f"line {line} of {path} names {image}, which is not a file in {root}: download the"
-                " set again."
-            )
         rows[SPLITS[row["split"]]].append((image, int(row["y"]), int(row["place"])))
     return check_classes(
         Listing(

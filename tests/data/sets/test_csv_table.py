@@ -61,7 +61,8 @@ def test_bias_named_by_classes(tmp_path):
     listing = list_csv(write(tmp_path, text))
     assert listing.bias_names == listing.class_names == ("bird", "cat", "dog")
     assert listing.splits["train"].bias.tolist() == [2, 2, -1, -1]
-    assert "names the class" in listing.notes[0]
+    assert "1 of 4 bias values" in listing.notes[0] and "unknown: '-1' (1)" in listing.notes[0]
+    assert "names the class" in listing.notes[1]
 
 
 def test_bias_numbered_like_the_labels(tmp_path):
