@@ -47,6 +47,7 @@ setup(
         # Work directories on Google's and Amazon's object stores.
         "gcs": ["gcsfs>=2024.2"],
         "s3": ["s3fs>=2024.2"],
+        "huggingface": ["pyarrow>=18"],  # arrow and parquet files of the library datasets
         "tfds": ["tensorflow-datasets>=4.9.10"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],

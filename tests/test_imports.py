@@ -31,6 +31,7 @@ DOORS = {
     "orbax": ("training/checkpoint.py",),
     "grain": ("data/",),
     "tensorflow_datasets": ("data/",),
+    "pyarrow": ("data/sets/arrow_files.py",),
     "array_record": ("data/",),
     "matplotlib": ("stages/report/",),
     "tensorboardX": ("training/metric_writer.py",),

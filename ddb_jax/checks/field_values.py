@@ -116,6 +116,10 @@ FIELDS: dict[str, Field] = {
     "data.cache": Field(counts="nothing"),
     "data.num_threads": Field(NOT_NEGATIVE, counts="nothing"),
     "data.imagenet_a_root": Field(counts="nothing"),  # imagenet9.py
+    # huggingface.py: the hash of the data stands for what the columns hold.
+    "data.image_column": Field(counts="nothing"),
+    "data.label_column": Field(counts="nothing"),
+    "data.bias_column": Field(counts="nothing"),
     "data.aligned_share": Field(SHARE),  # digits.py
     "data.colour_jitter": Field(NOT_NEGATIVE),
     "data.reference_share": Field(BELOW_ONE),

@@ -1,4 +1,8 @@
-"""The data sets by name: one line each in `RECIPES` (image files) or `ARRAYS` (made in memory)."""
+"""The data sets by name: one line each in `RECIPES`, `OPENED` or `ARRAYS`.
+
+Those of RECIPES are image files, those of OPENED are read from files of many images, and those of
+ARRAYS are made in memory.
+"""
 
 import hashlib
 import os
@@ -15,6 +19,7 @@ from ddb_jax.data.sets.ccifar10 import load_ccifar10
 from ddb_jax.data.sets.cmnist import load_cmnist
 from ddb_jax.data.sets.csv_table import list_csv
 from ddb_jax.data.sets.digits import load_coloured_digits
+from ddb_jax.data.sets.huggingface import open_huggingface
 from ddb_jax.data.sets.image_folder import list_folder
 from ddb_jax.data.sets.imagenet9 import list_imagenet9
 from ddb_jax.data.sets.tfds_images import open_tfds
@@ -121,13 +126,34 @@ def _tfds(settings: Any) -> tuple[Listing, dict[str, Any]]:
     return listing, {"open_image": open_image, "content_key": images.content_key}
 
 
+def _huggingface(settings: Any) -> tuple[Listing, dict[str, Any]]:
+    """The listing, and where `load_listing` finds the images if they are not files."""
+    images = open_huggingface(
+        _root(settings),
+        (settings.train_split, settings.validation_split, settings.test_split),
+        image_column=settings.image_column,
+        label_column=settings.label_column,
+        bias_column=settings.bias_column,
+    )
+    if images.open_image is None:
+        return images.listing, {}
+    opened = {"open_image": images.open_image, "content_key": images.content_key}
+    return images.listing, opened
+
+
+# Recipes of images that may not be files: the listing, and arguments of `load_listing`.
+OPENED: dict[str, Callable[[Any], tuple[Listing, dict[str, Any]]]] = {
+    "tfds": _tfds,
+    "huggingface": _huggingface,
+}
+
 ARRAYS: dict[str, Callable[[Any, int], Dataset]] = {
     "digits": _digits,
     "cmnist": _cmnist,
     "ccifar10": _ccifar10,
 }
 
-DATASETS = (*RECIPES, *ARRAYS, "tfds")
+DATASETS = (*RECIPES, *ARRAYS, *OPENED)
 
 
 def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -> Dataset:
@@ -152,8 +178,8 @@ def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -
         dataset = ARRAYS[settings.name](settings, image_size)
     else:
         opened: dict[str, Any] = {}
-        if settings.name == "tfds":
-            listing, opened = _tfds(settings)
+        if settings.name in OPENED:
+            listing, opened = OPENED[settings.name](settings)
         else:
             listing = RECIPES[settings.name](settings)
         listing = complete_splits(
@@ -181,6 +207,7 @@ def missing_settings(settings: Any) -> list[str]:
             "folder": "FOLDER, which holds one folder of images per class",
             "csv": "FILE.csv, a table of paths and labels",
             "tfds": "FOLDER, which holds the prepared sets",
+            "huggingface": "FOLDER, of save_to_disk, parquet files or images with metadata.csv",
         }.get(settings.name, f"FOLDER, where {settings.name} is")
         missing.append(f"config.data.root is empty: give --config.data.root={what}")
     if settings.name == "tfds" and not settings.tfds_name:

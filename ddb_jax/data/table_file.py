@@ -31,6 +31,7 @@ SIGNATURES = (
     (b"\x89PNG", "an image", "give the table"),
     (b"\xff\xd8\xff", "an image", "give the table"),
     (b"version https://git-lfs", "a git-lfs pointer and not the file", "run `git lfs pull`"),
+    (b"\xff\xfe\x00\x00", "in UTF-32", SAVE),
     (b"\xff\xfe", "in UTF-16", SAVE),
     (b"\xfe\xff", "in UTF-16", SAVE),
 )
@@ -123,7 +124,7 @@ def image_files(path: Path, rows: Sequence[Row], column: str, fix: str = "") -> 
             raise ValueError(f"line {line} of {path} repeats {same} of line {before}: remove one.")
         if file is None:
             raise FileNotFoundError(
-                f"line {line} of {path} names {name}, which is not a file in {path.parent}: "
+                f"line {line} of {path} names {name[:200]}, which is not a file in {path.parent}: "
                 + (fix or "paths are relative to the CSV file, with forward slashes.")
             )
         lines[key] = line, name
@@ -166,6 +167,7 @@ def _text(path: Path) -> str:
 
 def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
     """First line and fields of every record that is not blank."""
+    text = re.sub(r'"[ \t]+(?=[,\r\n]|\Z)', '"', text)  # spaces behind a closing mark mean nothing
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     records = []
     while True:
@@ -182,7 +184,7 @@ def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
                 " closed at the end of the field: close it before the comma or the end of the"
                 ' line, and write "" for a mark inside a quoted field.'
             ) from None
-        if any(map(trim, fields)):
+        if any(map(trim, fields)) or (not records and len(fields) > 1):  # the header, if empty
             records.append((line, fields))
 
 

@@ -171,7 +171,8 @@ def _check_alike(
     for text, place in zip(texts, places, strict=True):
         first.setdefault(names.get(text, ""), place)
     letters = []
-    for group in alike((*names.values(), *others)):
+    groups = alike((*names.values(), *others))
+    for group in (g for g in groups if any(name in first for name in g)):
         shown = " and ".join(
             f"{name!r} ({first[name]})" if name in first else f"{name!r} (a class)"
             for name in group
