@@ -72,9 +72,10 @@ class ArrowFile:
             fits |= types.is_floating(kind) or types.is_null(kind)
         if not fits:
             what = "encoded images or their paths" if images else "texts or numbers"
+            cast = ", or cast it to datasets.Image() and save the set again" if images else ""
             raise ValueError(
                 f"column {column!r} of {self.path} holds {kind} and not {what}: name another with"
-                f" config.data.{'image' if images else 'label'}_column."
+                f" config.data.{'image' if images else 'label'}_column{cast}."
             )
 
     def names(self, column: str) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def open_huggingface(
         found = parquet_files(root)
     roles = split_roles(root, found, splits)
     opened = {role: [ArrowFile(path, root) for path in found[roles[role]]] for role in roles}
-    parts = {role: _of_files(role, opened[role], image_column, columns) for role in roles}
+    parts = {role: _of_files(root, role, opened[role], image_column, columns) for role in roles}
     places = {
         path: (file, row)
         for role in roles
@@ -127,9 +127,12 @@ def _of_metadata(tables: Sequence[Path], root: Path, columns: tuple[str, str]) -
 
 
 def _of_files(
-    role: str, files: Sequence[ArrowFile], image_column: str, columns: tuple[str, str]
+    root: Path, role: str, files: Sequence[ArrowFile], image_column: str, columns: tuple[str, str]
 ) -> _Split:
     label, bias = columns
+    count = sum(file.num_rows for file in files)
+    if not count:
+        raise ValueError(f"the {role} split of {root} has no rows: save it again, or remove it.")
     for file in files:
         file.check(image_column, images=True)
         for column in filter(None, columns):
@@ -139,7 +142,6 @@ def _of_files(
                     f"{file.path} and {files[0].path} name the classes of {column!r} differently:"
                     " save the set again."
                 )
-    count = sum(file.num_rows for file in files)
     return _Split(
         tuple(f"{role}/{row:07d}" for row in range(count)),
         [text for file in files for text in file.texts(label)],

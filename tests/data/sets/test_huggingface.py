@@ -235,6 +235,16 @@ def test_what_is_wrong_with_parquet_files(parquet, tmp_path):
     assert "there is no folder" in refused(tmp_path / "absent")
 
 
+def test_a_split_without_rows_and_arrays_as_images(parquet, tmp_path):
+    path = parquet(tmp_path / "train.parquet", **rows())
+    parquet(tmp_path / "test.parquet", image=[], label=[])
+    assert "the test split of" in refused(tmp_path) and "has no rows" in refused(tmp_path)
+    parquet(path, image=[[[1, 2], [3, 4]]] * 2, label=["a", "b"])
+    assert "cast it to datasets.Image() and save the set again" in refused(tmp_path)
+    (tmp_path / "state.json").write_text('{"_data_files": [], "_split": null}')
+    assert "the train split of" in refused(tmp_path)
+
+
 def test_rows_without_an_image_and_paths_of_images(parquet, tmp_path):
     (tmp_path / "a.png").write_bytes(png(pixels("a", 0)))
     parquet(
