@@ -6,6 +6,7 @@ as in the tables that their scripts read, say the image.
 """
 
 import re
+from collections import Counter
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +65,7 @@ def read_captions(
         ValueError: Columns or captions are missing, a label is no class, or a path is not among
             the images.
     """
-    header, rows = _read_table(path)
+    header, rows, spelled = _read_table(path)
     if set(LABEL_COLUMNS) <= set(header):
         codes = _codes(class_names)
         values = [row["label"] for _, row in rows]
@@ -88,7 +89,7 @@ def read_captions(
         for column in columns
         if row[column]
     ]
-    notes = _note_empty(path, len(rows) * len(columns), len(found))
+    notes = _note_empty(path, len(rows) * len(columns), len(found), spelled)
     texts, kept_labels, kept_images = zip(*found, strict=True)
     return Captions(texts, np.array(kept_labels, np.int32), np.array(kept_images, np.int32), notes)
 
@@ -107,7 +108,7 @@ def read_image_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], tuple[s
         FileNotFoundError: There is no such file.
         ValueError: Columns, captions or a path are missing.
     """
-    header, rows = _read_table(path)
+    header, rows, spelled = _read_table(path)
     columns = _caption_columns(path, header)
     result: dict[str, tuple[str, ...]] = {}
     for line, row in rows:
@@ -116,7 +117,7 @@ def read_image_captions(path: Path) -> tuple[dict[str, tuple[str, ...]], tuple[s
         texts = tuple(row[column] for column in columns if row[column])
         if texts:
             result[row["path"]] = result.get(row["path"], ()) + texts
-    notes = _note_empty(path, len(rows) * len(columns), sum(map(len, result.values())))
+    notes = _note_empty(path, len(rows) * len(columns), sum(map(len, result.values())), spelled)
     return result, notes
 
 
@@ -134,24 +135,30 @@ def check_captions(path: Path, *, of_images: bool) -> None:
     if of_images:
         read_image_captions(path)
         return
-    header, _ = _read_table(path)
+    header, *_ = _read_table(path)
     if not set(LABEL_COLUMNS) <= set(header):
         _caption_columns(path, header)
 
 
-def _read_table(path: Path) -> tuple[list[str], list[Row]]:
-    """Lower-case columns; line number and fields of every row that is not blank.
+def _read_table(path: Path) -> tuple[list[str], list[Row], Counter[str]]:
+    """Lower-case columns; line number and fields of every row; how captions say "missing".
 
     In captions line breaks and runs of spaces are made one space, and one that only says that it
     is missing is made empty.
     """
-    exact = ("path", "label")
-    rows = []
-    for line, row in read_table(Path(path), (), exact):
-        texts = {k: " ".join(v.split()) for k, v in row.items() if k not in exact}
-        texts = {k: "" if is_missing(v) else v for k, v in texts.items()}
-        rows.append((line, {**row, **texts}))
-    return list(rows[0][1]), rows
+    rows: list[Row] = []
+    words: Counter[str] = Counter()
+    for line, row in read_table(Path(path), (), ("path", "label")):
+        texts = {}
+        for column, text in row.items():
+            if column == "generated_text" or CAPTION_COLUMN.fullmatch(column):
+                text = " ".join(text.split())
+                if text and is_missing(text):
+                    words[text.casefold()] += 1
+                    text = ""
+            texts[column] = text
+        rows.append((line, texts))
+    return list(rows[0][1]), rows, words
 
 
 def _caption_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
@@ -202,9 +209,11 @@ def _refuse_unknown(
         )
 
 
-def _note_empty(path: Path, asked: int, found: int) -> tuple[str, ...]:
+def _note_empty(path: Path, asked: int, found: int, spelled: Counter[str]) -> tuple[str, ...]:
     if not found:
         raise ValueError(f"{path} has no caption, all are empty: fill them in.")
     if found == asked:
         return ()
-    return (f"{Path(path).name}: {asked - found:,} empty captions are left out.",)
+    words = ", ".join(map(repr, sorted(spelled)))
+    written = f" ({spelled.total():,} of them: {words})" if spelled else ""
+    return (f"{Path(path).name}: {asked - found:,} empty captions are left out{written}.",)
