@@ -69,7 +69,7 @@ def refuse_missing(where: str, labels: Sequence[str], places: Sequence[str]) -> 
         return
     (place, text), *more = missing
     written = f" but {text!r}, which means missing" if text else ""
-    others = f", and so have {len(more):,} more ({first_few(p for p, _ in more)})" if more else ""
+    others = f", like {len(more):,} more ({first_few(p for p, _ in more)})" if more else ""
     rename = f"; if {text!r} is a class, give it another name, say 'class {text}'" if text else ""
     raise ValueError(
         f"{place} of {where} has no label{written}{others}: fill it in or remove the row{rename}."

@@ -73,7 +73,7 @@ def test_a_class_never_is_missing(word):
     with pytest.raises(ValueError) as error:
         labels("cat", word, "dog", word, word, word, word)
     assert str(error.value) == (
-        f"line 3 of FILE has no label but {word!r}, which means missing, and so have 4 more"
+        f"line 3 of FILE has no label but {word!r}, which means missing, like 4 more"
         " (line 5, line 6, line 7 and 1 more): fill it in or remove the row; if"
         f" {word!r} is a class, give it another name, say 'class {word}'."
     )
