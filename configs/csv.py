@@ -4,8 +4,8 @@
 
 The file is UTF-8, separated by commas. Paths are relative to it; labels are names or integers;
 split is train, val or test. A bias that is empty, or says "nan", "unknown" or the like, is unknown;
-so is -1, unless all are -1 or 1. A label of that kind is refused: give a class that means it another
-name. Without bias labels leave the oracles out, as here. Sizes and presets are those of
+so is -1, unless all are -1 or 1. A label of that kind is refused: give a class that means it
+another name. Without bias labels leave the oracles out, as here. Sizes and presets are those of
 configs/folder.py.
 """
 
