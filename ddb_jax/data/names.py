@@ -48,7 +48,8 @@ def plain(text: str) -> str:
 
 def is_missing(text: str) -> bool:
     """Whether a field says that there is no value; see `MISSING`."""
-    return plain(text).casefold() in MISSING
+    text = trim(text)
+    return len(text) < 20 and plain(text).casefold() in MISSING  # a caption is seldom short
 
 
 def number(text: str) -> Fraction | None:
@@ -118,6 +119,7 @@ class ClassCodes:
         uses = Counter(map(_key, class_names))
         self._by_key = {_key(n): i for n, i in self._by_text.items() if uses[_key(n)] == 1}
         self._count = len(class_names) if with_numbers else 0
+        self._asked: dict[str, int | None] = {}
 
     def __contains__(self, text: str) -> bool:
         return self._find(text) is not None
@@ -129,6 +131,11 @@ class ClassCodes:
         return code
 
     def _find(self, text: str) -> int | None:
+        if text not in self._asked:  # of many rows, which say the same few things
+            self._asked[text] = self._look_up(text)
+        return self._asked[text]
+
+    def _look_up(self, text: str) -> int | None:
         if text in self._by_text:
             return self._by_text[text]
         if (code := self._by_key.get(_key(text))) is not None:

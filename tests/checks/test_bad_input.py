@@ -85,7 +85,7 @@ def test_a_folder_that_may_not_be_read(pets, refused, monkeypatch):
     ("text", "message"),
     [
         ("file,class\ncat/0.png,cat\n", "no column path or label, its first line is 'file,class'"),
-        ("path;label\ncat/0.png;cat\n", "separated by commas"),
+        ("path;label\ncat/0.png;cat\n", "separate the columns by commas instead of semicolons"),
         ("path,label\ncat/0.png,cat\ndog/99.png,dog\n", "line 3 of .* names dog/99.png"),
         ("path,label\ncat/0.png,cat\n", "one class only, cat"),
         ("path,label\ncat/0.png,1\ndog/0.png,2\n", "number the classes 0 to 1, or give"),
