@@ -45,6 +45,8 @@ def _data(c: ConfigDict) -> None:
     c.data = ConfigDict()
     c.data.name = ""  # see ddb_jax/data/datasets.py
     c.data.root = ""  # folder, or CSV file, of the original images
+    # For configs/folder.py: every folder of root is a class, whatever it is called or holds.
+    c.data.folders_are_classes = False
     c.data.seed = 0  # of splits and of generated colours; not changed by `seeds`
     # Share of train, if the set has no validation split; cmnist takes its last 5,000 images.
     c.data.validation_share = 0.1

@@ -108,6 +108,7 @@ FIELDS: dict[str, Field] = {
     "fsdp": Field(POSITIVE),
     "data.name": Field(choices=DATASETS),
     "data.root": Field(counts="nothing"),
+    "data.folders_are_classes": Field(counts="nothing"),
     "data.seed": Field(SEED),
     "data.validation_share": Field(PART),
     "data.test_share": Field(PART),

@@ -35,7 +35,9 @@ def _root(settings: Any) -> Path:
 
 def _folder(settings: Any) -> Listing:
     root = _root(settings)
-    return list_folder(root, name=root.resolve().name)
+    return list_folder(
+        root, name=root.resolve().name, folders_are_classes=settings.folders_are_classes
+    )
 
 
 def _csv(settings: Any) -> Listing:

@@ -11,10 +11,6 @@ import numpy as np
 
 from ddb_jax.data.source import stratified_split
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-)
-
 
 @dataclass(frozen=True)
 class Files:
@@ -50,6 +46,7 @@ class Listing:
         bias_attributes: See `Dataset`.
         bias_is_marker: See `Dataset`.
         published_counts: See `Dataset`.
+        warnings: Sentences on what may cost the user data; logged as warnings before all notes.
     """
 
     name: str
@@ -61,6 +58,7 @@ class Listing:
     bias_attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     bias_is_marker: bool = False
     published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def complete_splits(

@@ -161,6 +161,7 @@ class Dataset:
         published_counts: What `counts` should give, split by split, where this is a published set;
             only the keys that are known. "train+validation" is of both together.
         fingerprint: Hash of everything in the splits, including pixels; "" if not computed.
+        warnings: Sentences on what may cost the user data; logged as warnings before all notes.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Dataset:
     bias_is_marker: bool = False
     published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     fingerprint: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Source]:

@@ -75,7 +75,8 @@ def run(
     ahead = [t for t in chosen if status[t.name] != "done"]
     costs = estimate_costs(config, ahead, dataset, datasets["generator"])
     if dry_run:
-        lines = [f"{status[task.name]:11} {task.name}" for task in tasks]
+        lines = [f"warning: {warning}" for warning in dataset.warnings]
+        lines += [f"{status[task.name]:11} {task.name}" for task in tasks]
         if costs:
             mesh = make_mesh(config.num_devices, config.fsdp)
             lines.append(describe_costs(costs, mesh))
@@ -191,6 +192,8 @@ def _run_task(
 
 def _log_counts(dataset: Dataset) -> None:
     """Tell what the images are, how many, and where their numbers differ from published ones."""
+    for warning in dataset.warnings:
+        log.warning("warning: %s", warning)
     for note in (*dataset.notes, *describe(dataset)):
         log.info(note)
     log.info(counts_table(dataset))

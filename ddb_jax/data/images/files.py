@@ -1,42 +1,52 @@
 """Finds image files below a folder, in the same order on every machine.
 
-Shared by the recipes over folders: sorted walks, `Files` from rows of (path, label, bias), and
-messages on what was left out.
+What the recipes over folders share: sorted walks; rows of (path, label, bias) made into `Files`.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from ddb_jax.data.listing import IMAGE_SUFFIXES, Files, Listing
+from ddb_jax.data.folder_names import is_system
+from ddb_jax.data.images.file_kinds import DEAD_LINK, IMAGE, IMAGE_SUFFIXES, SYSTEM, kind_of_file
+from ddb_jax.data.images.left_out import Other
+from ddb_jax.data.listing import Files, Listing
 
 Row = tuple[str, int, int]  # path relative to the listing's root, label, bias
 
 
 def subfolders(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in a folder, sorted; hidden ones are left out.
+    """Names of the folders in a folder, sorted; hidden ones and what systems make are left out.
 
     Raises:
         FileNotFoundError: There is no such folder.
         ValueError: It is not a folder, or cannot be read.
     """
-    return tuple(entry.name for entry in _entries(folder) if entry.is_dir())
+    return tuple(entry.name for entry in _entries(folder)[0] if entry.is_dir())
 
 
-def find_images(root: Path, below: str = "") -> tuple[list[str], list[str]]:
-    """The image files in a folder and in all folders below it, and its other files.
+def system_entries(folder: Path) -> list[Other]:
+    """The hidden folders, and the files and folders that systems make, directly in a folder."""
+    return [Other(entry.name, SYSTEM) for entry in _entries(folder)[1]]
 
-    Links are followed. Hidden files and folders are left out of both lists.
+
+def find_images(root: Path, below: str = "") -> tuple[list[str], list[Other]]:
+    """The image files in a folder and in all folders below it, and what is left out of them.
+
+    What is an image is told by the suffix where it is of IMAGE_SUFFIXES, else by the first bytes.
+    Links are followed. Hidden files are left out of both lists; of a folder that is hidden or that
+    a system makes, nothing but its own name is in the second.
 
     Args:
         root: Folder that the paths are relative to.
         below: Where to look, relative to root.
 
     Returns:
-        Paths with a suffix of IMAGE_SUFFIXES, and paths without; relative to root, with forward
-        slashes, sorted by code point.
+        Paths of images, and of what else there is; relative to root, with forward slashes, sorted
+        by code point.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -44,26 +54,44 @@ def find_images(root: Path, below: str = "") -> tuple[list[str], list[str]]:
             link.
     """
     images: list[str] = []
-    others: list[str] = []
+    others: list[Other] = []
 
     def visit(below: str, parents: frozenset[str]) -> None:
         folder = root / below
         real = os.path.realpath(folder)
         if real in parents:
             raise ValueError(f"{folder} is a link to a folder that holds it: remove the link.")
-        for entry in _entries(folder):
-            path = f"{below}/{entry.name}" if below else entry.name
+        kept, system = _entries(folder)
+        prefix = f"{below}/" if below else ""
+        others.extend(Other(prefix + entry.name, SYSTEM) for entry in system)
+        names = {entry.name for entry in kept}
+        for entry in kept:
+            path = prefix + entry.name
             if entry.is_dir():
                 visit(path, parents | {real})
-            elif os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:
-                others.append(path)
-            elif entry.is_file():
+                continue
+            kind = _kind(root / path, entry, names)
+            if kind == IMAGE:
                 images.append(path)
             else:
-                raise ValueError(f"{root / path} is a broken link: fix or delete it.")
+                others.append(Other(path, kind))
 
     visit(below, frozenset())
     return sorted(images), sorted(others)
+
+
+def _kind(path: Path, entry: os.DirEntry, names: set[str]) -> str:
+    """As `kind_of_file`; pipes and the like are never opened, which could wait for ever."""
+    if entry.is_file():
+        return kind_of_file(entry.path, names)
+    named_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        if named_image:
+            raise ValueError(f"{path} is a link to nothing: fix or remove it.")
+        return DEAD_LINK
+    if named_image:
+        raise ValueError(f"{path} is not a regular file: remove it.")
+    return "socket" if stat.S_ISSOCK(os.stat(entry.path).st_mode) else "pipe or device"
 
 
 def files_of(rows: Iterable[Row]) -> Files:
@@ -74,18 +102,6 @@ def files_of(rows: Iterable[Row]) -> Files:
         np.array([label for _, label, _ in rows], np.int32),
         np.array([bias for _, _, bias in rows], np.int32),
     )
-
-
-def left_out_notes(others: Sequence[str]) -> tuple[str, ...]:
-    """One sentence on files that are not images; () without such files."""
-    if not others:
-        return ()
-    what = (
-        "1 file that is not an image was"
-        if len(others) == 1
-        else (f"{len(others):,} files that are not images were")
-    )
-    return (f"{what} left out, for example {others[0]}.",)
 
 
 def check_classes(listing: Listing) -> Listing:
@@ -107,8 +123,8 @@ def check_classes(listing: Listing) -> Listing:
     return listing
 
 
-def _entries(folder: Path) -> list[os.DirEntry]:
-    """Entries of a folder by name, without hidden files and macOS's archive leftovers."""
+def _entries(folder: Path) -> tuple[list[os.DirEntry], list[os.DirEntry]]:
+    """What a folder holds without what is hidden, and what systems made in it; both by name."""
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -127,4 +143,15 @@ def _entries(folder: Path) -> list[os.DirEntry]:
             raise ValueError(
                 f"the name of {os.fspath(folder / entry.name)!a} is not UTF-8: rename it."
             )
-    return [entry for entry in found if entry.name[0] != "." and entry.name != "__MACOSX"]
+    kept, system = [], []
+    for entry in found:
+        # The name first: asking a link whether it is a folder costs a look at the disk.
+        made = is_system(entry.name, folder=True) and entry.is_dir()
+        # ._NAME is what macOS keeps beside NAME; other hidden images may be meant to be read.
+        image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+        hidden = entry.name[0] == "." and image and not entry.name.startswith("._")
+        if made or hidden or is_system(entry.name, folder=False):
+            system.append(entry)
+        elif entry.name[0] != ".":
+            kept.append(entry)
+    return kept, system

@@ -85,7 +85,7 @@ def load_listing(
         stop=stop,
     )
     shown = {path if open_image else str(listing.root / path): broken[path] for path in broken}
-    notes = _judge(shown, listing.name, len(paths), max_broken, folder / "broken.csv")
+    warnings = _judge(shown, listing.name, len(paths), max_broken, folder / "broken.csv")
 
     splits = {split: _without(files, broken) for split, files in listing.splits.items()}
     sources = _open(shards, broken, splits, image_shape)
@@ -97,11 +97,12 @@ def load_listing(
         **sources,
         class_names=listing.class_names,
         bias_names=listing.bias_names,
-        notes=(*listing.notes, *notes),
+        notes=listing.notes,
         bias_attributes=listing.bias_attributes,
         bias_is_marker=listing.bias_is_marker,
         published_counts=listing.published_counts,
         fingerprint=" ".join(shard.pixels_hash() for shard in shards),
+        warnings=(*listing.warnings, *warnings),
     )
 
 
@@ -147,7 +148,7 @@ def _stat_key(root: Path, paths: Sequence[str]) -> str:
 def _judge(
     broken: Mapping[str, str], name: str, num_images: int, max_broken: int, file: Path
 ) -> tuple[str, ...]:
-    """List the broken images in `file`; raise, or return a note that they are left out."""
+    """List the broken images in `file`; refuse them, or give a warning that they are left out."""
     rows = io.StringIO()
     csv.writer(rows, lineterminator="\n").writerows([("path", "reason"), *broken.items()])
     content = os.fsencode(rows.getvalue())

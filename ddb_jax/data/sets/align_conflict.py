@@ -6,6 +6,7 @@ kakaoenterprise/Learning-Debiased-Disentangled; Lee et al., AAAI 2023, code
 kakaoenterprise/BiasEnsemble).
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from ddb_jax.data.images.files import (
     check_classes,
     files_of,
     find_images,
-    left_out_notes,
     subfolders,
 )
+from ddb_jax.data.images.left_out import Other, with_left_out
 from ddb_jax.data.listing import Listing
 
 
@@ -128,17 +129,10 @@ def list_align_conflict(root: Path, *, name: str, pct: str) -> Listing:
         if places:
             splits[split] = files_of(rows)
     published = published_counts(pct, tree.train, tree.test)
-    return check_classes(
-        Listing(
-            name,
-            root,
-            splits,
-            tree.class_names,
-            tree.bias_names,
-            left_out_notes(others),
-            published_counts=published,
-        )
+    listing = Listing(
+        name, root, splits, tree.class_names, tree.bias_names, published_counts=published
     )
+    return check_classes(with_left_out(listing, others))
 
 
 def check_pct(folder: Path, pct: str) -> None:
@@ -161,7 +155,7 @@ def read_tagged(
     num_classes: int,
     num_biases: int | None,
     agrees: Callable[[int, int], bool] | None = None,
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[Row], list[Other]]:
     """Rows of the images below a folder, label and bias from `<id>_<label>_<bias>`; other files.
 
     Args:
@@ -179,7 +173,7 @@ def read_tagged(
     rows = []
     for path in images:
         *folders, file = path.split("/")
-        tags = file.rpartition(".")[0].split("_")[-2:]
+        tags = os.path.splitext(file)[0].split("_")[-2:]
         if len(tags) < 2 or not all(tag.isdecimal() for tag in tags):
             raise ValueError(
                 f"{root / path} is not named <id>_<label>_<bias>, both numbers: rename or remove"

@@ -4,15 +4,16 @@ The original set (Nam et al., "Learning from Failure", NeurIPS 2020; files alinl
 that BiasEnsemble made of it (Lee et al., AAAI 2023; code kakaoenterprise/BiasEnsemble).
 """
 
+import os
 from pathlib import Path
 
 from ddb_jax.data.images.files import (
     check_classes,
     files_of,
     find_images,
-    left_out_notes,
     subfolders,
 )
+from ddb_jax.data.images.left_out import with_left_out
 from ddb_jax.data.listing import Listing
 from ddb_jax.data.sets.align_conflict import check_pct, published_counts, read_tagged
 
@@ -72,7 +73,7 @@ def _list_original(root: Path) -> Listing:
         images, left_out = find_images(root, split)
         others += left_out
         for path in images:
-            action, _, number = path.rpartition("/")[2].rpartition(".")[0].rpartition("_")
+            action, _, number = os.path.splitext(path.rpartition("/")[2])[0].rpartition("_")
             if action not in CLASSES or not number.isdecimal():
                 raise ValueError(
                     f"{root / path} is not named <class>_<number> with a class of"
@@ -84,8 +85,9 @@ def _list_original(root: Path) -> Listing:
         split: {"total": sum(counts), **dict(zip(CLASSES, counts, strict=True))}
         for split, counts in (("train", TRAIN_COUNTS), ("test", TEST_COUNTS))
     }
-    notes = ("The original BAR does not say which images are aligned.", *left_out_notes(others))
-    return Listing("bar", root, splits, CLASSES, notes=notes, published_counts=published)
+    notes = ("The original BAR does not say which images are aligned.",)
+    listing = Listing("bar", root, splits, CLASSES, notes=notes, published_counts=published)
+    return with_left_out(listing, others)
 
 
 def _marked(label: int) -> int:
@@ -117,9 +119,8 @@ def _list_tree(root: Path, pct: str) -> Listing:
     notes = (
         "The bias of a conflicting image of this BAR only marks it as conflicting, as that of"
         " training images does in BiasEnsemble's code; where it was taken is not known.",
-        *left_out_notes(others),
     )
-    return Listing(
+    listing = Listing(
         "bar",
         root,
         splits,
@@ -129,3 +130,4 @@ def _list_tree(root: Path, pct: str) -> Listing:
         bias_is_marker=True,
         published_counts=published_counts(pct, TREE_TRAIN, TREE_TEST),
     )
+    return with_left_out(listing, others)

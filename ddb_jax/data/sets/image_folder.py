@@ -1,100 +1,90 @@
 """Any image set in folders: one folder of images per class, with or without folders for splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ddb_jax.data.images.files import files_of, find_images, left_out_notes, subfolders
+from ddb_jax.data.folder_names import loose_key, name_key, seen
+from ddb_jax.data.images.file_kinds import SYSTEM
+from ddb_jax.data.images.files import files_of, find_images, subfolders, system_entries
+from ddb_jax.data.images.left_out import Other, with_left_out
 from ddb_jax.data.listing import Listing
-
-SPLIT_FOLDERS = {
-    "train": ("train",),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test",),
-}
+from ddb_jax.data.sets.folder_layout import FIELD, Layout, find_layout
 
 
-def list_folder(root: Path, *, name: str = "folder") -> Listing:
+def list_folder(root: Path, *, name: str = "folder", folders_are_classes: bool = False) -> Listing:
     """List `<root>/<class>/*`, which is all train, or `<root>/{train,val,test}/<class>/*`.
 
-    The split folders are known by SPLIT_FOLDERS in any case of letters; val and test may be
+    The split folders are known by their usual names, see `split_folders`; val and test may be
     missing. Images in folders below a class folder belong to the class. Classes are the folders of
-    train, sorted by name, or by number if all are numbers. No bias is known.
+    train, sorted by name, or by number if all are numbers; a class is found in the other splits
+    under any spelling that looks the same. No bias is known.
 
     Args:
         root: Folder with the class folders or the split folders.
         name: Name of the data set.
+        folders_are_classes: Every folder of root is a class, whatever it is called or holds.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: It has not this layout, has one class only, a class folder without images, or a
-            class that train lacks.
+        ValueError: It has not this layout, or what looks like a level above the classes; it has one
+            class only, two whose names look the same, a training class without images, or a class
+            that train lacks.
     """
     root = Path(root)
-    folders = subfolders(root)
-    split_folders = _split_folders(root, folders)
-    if not folders:
-        raise ValueError(
-            f"there is no train/ or class folder in {root}: put one folder of images per class"
-            f" there, or {root}/train/<class>/*."
-        )
-    if split_folders and "train" not in split_folders:
-        found = ", ".join(f"{folder}/" for folder in split_folders.values())
-        raise ValueError(
-            f"{root} has {found} but no train/: put the training images into {root}/train/<class>/,"
-            " or rename that folder if it is a class."
-        )
-    notes = []
-    unread = sorted(set(folders) - set(split_folders.values())) if split_folders else []
-    if unread:
-        notes.append(f"Beside the splits {root} has {', '.join(unread)}, which are not read.")
-
-    by_class, others = {}, []
-    for split, folder in (split_folders or {"train": ""}).items():
-        by_class[split], left_out, split_notes = _read_split(root, folder)
+    same = {"train": ""}
+    layout = Layout(same, same) if folders_are_classes else find_layout(root)
+    notes = list(layout.notes)
+    warnings = list(layout.warnings)
+    images: dict[str, dict[str, list[str]]] = {}
+    others: list[Other] = []
+    for split, folder in layout.folders.items():
+        images[split], left_out = _read_split(root, split, folder, notes)
         others += left_out
-        notes += split_notes
-    classes = _sorted_classes(by_class["train"])
+        if folder != layout.tops[split]:
+            top = layout.tops[split]
+            others += [Other(f"{top}/{name}", kind) for name, kind in system_entries(root / top)]
+    if "" not in layout.folders.values():
+        others += system_entries(root)
+    classes = _sorted_classes(images["train"])
     if len(classes) == 1:
         raise ValueError(
-            f"{root / split_folders.get('train', '')} has one class folder only, {classes[0]}: give"
-            " the folder that holds two or more."
+            f"{root / layout.folders['train']} has one class folder only, {classes[0]}: give the"
+            " folder that holds two or more."
         )
-    for split, found in by_class.items():
-        foreign = _sorted_classes(set(found) - set(classes))
-        if foreign:
-            raise ValueError(
-                f"the {split} split of {root} has class {foreign[0]}, which train lacks: add"
-                f" training images of it or remove {root / split_folders[split] / foreign[0]}."
-            )
-        absent = [c for c in classes if c not in found]
+    warnings += _check_alike(root / layout.folders["train"], classes, folders_are_classes)
+    paths = {}
+    for split, found in images.items():
+        at = root / layout.folders[split]
+        by_class = found if split == "train" else _match(at, split, found, classes, notes)
+        absent = [c for c in classes if not by_class.get(c)]
+        if len(absent) == len(classes):
+            raise ValueError(f"the class folders of {at} have no images: add some, or remove {at}.")
         if absent:
-            notes.append(f"The {split} split of {name} has no image of class {', '.join(absent)}.")
+            warnings.append(f"The {split} split of {name} has no image of class {_list(absent)}.")
+        paths[split] = by_class
     splits = {
         split: files_of(
             (path, label, -1) for label, c in enumerate(classes) for path in found.get(c, ())
         )
-        for split, found in by_class.items()
+        for split, found in paths.items()
     }
-    return Listing(name, root, splits, classes, notes=(*notes, *left_out_notes(others)))
+    listing = Listing(
+        name,
+        root,
+        splits,
+        classes,
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+    )
+    return with_left_out(listing, others, _class_of(layout.folders.values()))
 
 
-def _split_folders(root: Path, folders: Sequence[str]) -> dict[str, str]:
-    """The folder of every split that is there."""
-    result = {}
-    for split, names in SPLIT_FOLDERS.items():
-        found = [folder for folder in folders if folder.lower() in names]
-        if len(found) > 1:
-            raise ValueError(
-                f"{root} has {' and '.join(found)}, which both name the {split} split: keep one."
-            )
-        if found:
-            result[split] = found[0]
-    return result
-
-
-def _read_split(root: Path, folder: str) -> tuple[Mapping[str, list[str]], list[str], list[str]]:
-    """Image paths by class, the other files, and notes."""
+def _read_split(
+    root: Path, split: str, folder: str, notes: list[str]
+) -> tuple[dict[str, list[str]], list[Other]]:
+    """Image paths by class, and what is left out; adds to the notes."""
     at = root / folder
+    prefix = f"{folder}/" if folder else ""
     by_class: dict[str, list[str]] = {c: [] for c in subfolders(at)}
     if not by_class:
         raise ValueError(
@@ -103,7 +93,7 @@ def _read_split(root: Path, folder: str) -> tuple[Mapping[str, list[str]], list[
     images, others = find_images(root, folder)
     loose, nested = [], []
     for path in images:
-        c, *inner = path.removeprefix(f"{folder}/").split("/")
+        c, *inner = path.removeprefix(prefix).split("/")
         if not inner:
             loose.append(path)
             continue
@@ -112,10 +102,9 @@ def _read_split(root: Path, folder: str) -> tuple[Mapping[str, list[str]], list[
             nested.append(path)
     for c, paths in by_class.items():
         if not paths:
-            raise ValueError(
-                f"the class folder {at / c} has no images: add some, or remove the folder."
-            )
-    notes = []
+            own = [o for o in others if o.path.startswith(f"{prefix}{c}/") and o.kind != SYSTEM]
+            if own or split == "train":
+                _refuse_empty(at / c, own)
     if loose:
         notes.append(
             f"Images of {at} in no class folder were left out: {len(loose):,}, for example"
@@ -126,10 +115,99 @@ def _read_split(root: Path, folder: str) -> tuple[Mapping[str, list[str]], list[
             f"Images of {at} in folders below a class folder count as that class: {len(nested):,},"
             f" for example {nested[0]}."
         )
-    return by_class, others, notes
+    return by_class, others
 
 
-def _sorted_classes(names: set[str] | Mapping[str, list[str]]) -> tuple[str, ...]:
+def _refuse_empty(at: Path, others: Sequence[Other]) -> None:
+    why = ""
+    if others:
+        kinds = sorted({other.kind for other in others})
+        why = f", only {len(others):,} files that are not read ({', '.join(kinds)})"
+    fix = "convert them to JPEG or PNG" if others else "add some"
+    raise ValueError(f"the class folder {at} has no images{why}: {fix}, or remove the folder.")
+
+
+def _check_alike(at: Path, classes: Sequence[str], allowed: bool) -> list[str]:
+    """Refuse classes whose names a person takes for one; a warning where that is not sure."""
+    warnings = []
+    for group in _groups(classes, loose_key):
+        names = " and ".join(map(_quoted, group))
+        keys = {name_key(c) for c in group}
+        # Letters are classes of their own in sets of handwriting: A and a.
+        letters = all(len(seen(c)) == 1 for c in group) and len(set(map(seen, group))) > 1
+        if len(keys) < len(group) and not letters and not allowed:
+            raise ValueError(
+                f"{at} has the class folders {names}, whose names look the same: move their images"
+                f" into one folder, or rename one; if all are classes, set {FIELD}."
+            )
+        warnings.append(
+            f"{at} has the class folders {names}: they are read as {len(group)} classes. If they"
+            " are one, move their images into one folder."
+        )
+    return warnings
+
+
+def _match(
+    at: Path,
+    split: str,
+    found: Mapping[str, list[str]],
+    classes: Sequence[str],
+    notes: list[str],
+) -> dict[str, list[str]]:
+    """The image paths of a split by the classes' own names."""
+    twice = {c for group in _groups(classes, name_key) for c in group}
+    by_key = {name_key(c): c for c in classes if c not in twice}
+    own: dict[str, list[str]] = {}
+    for folder, paths in found.items():
+        c = folder if folder in classes else by_key.get(name_key(folder))
+        if c is None:
+            if not paths:
+                continue
+            near = next((k for k in classes if loose_key(k) == loose_key(folder)), "")
+            fix = f"rename it to {near}" if near else "add training images of it"
+            raise ValueError(
+                f"the {split} split of {at.parent} has class {folder}, which train lacks: {fix} or"
+                f" remove {at / folder}."
+            )
+        if c != folder:
+            notes.append(f"{_quoted(folder)} in {at} is read as the class {_quoted(c)} of train.")
+        own.setdefault(c, []).extend(paths)
+    return own
+
+
+def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    """The names that share a key with another."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _quoted(name: str) -> str:
+    """The name so that its spelling can be seen: accents apart from letters, spaces at the ends."""
+    return repr(name) if name.isascii() else ascii(name)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _class_of(folders: Iterable[str]) -> Callable[[str], str]:
+    """The class folder of a path, with the split's; "" for a path in none."""
+    prefixes = [f"{folder}/" if folder else "" for folder in folders]
+
+    def class_of(path: str) -> str:
+        for prefix in prefixes:
+            inner = path.removeprefix(prefix)
+            if path.startswith(prefix) and "/" in inner:
+                return prefix + inner.split("/")[0]
+        return ""
+
+    return class_of
+
+
+def _sorted_classes(names: Iterable[str]) -> tuple[str, ...]:
     """By number if all are numbers, so that folder 10 follows folder 9; else by name."""
+    names = list(names)
     numbers = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))

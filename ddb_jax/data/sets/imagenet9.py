@@ -13,9 +13,9 @@ from pathlib import Path
 from ddb_jax.data.images.files import (
     files_of,
     find_images,
-    left_out_notes,
     subfolders,
 )
+from ddb_jax.data.images.left_out import with_left_out
 from ddb_jax.data.listing import Listing
 
 WORDNET_IDS = {
@@ -81,11 +81,12 @@ def list_imagenet9(imagenet_root: Path, imagenet_a_root: Path) -> Listing:
     note = f"The folder of ImageNet-A has {len(ids)} of the {len(LABELS)} folders of ImageNet-9"
     note += f", and no image of class {', '.join(absent)}." if absent else "."
     published = {"validation": {"total": sum(VALIDATION_COUNTS.values()), **VALIDATION_COUNTS}}
-    return Listing(
+    listing = Listing(
         "imagenet9",
         root,
         splits,
         CLASSES,
-        notes=(note, *left_out_notes(others)),
+        notes=(note,),
         published_counts=published if "validation" in splits else {},
     )
+    return with_left_out(listing, others)

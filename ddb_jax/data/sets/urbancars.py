@@ -6,7 +6,8 @@ facebookresearch/Whac-A-Mole, which also makes the images).
 
 from pathlib import Path
 
-from ddb_jax.data.images.files import files_of, find_images, left_out_notes
+from ddb_jax.data.images.files import files_of, find_images
+from ddb_jax.data.images.left_out import with_left_out
 from ddb_jax.data.listing import Listing
 
 CLASSES = ("urban", "country")
@@ -66,13 +67,13 @@ def list_urbancars(root: Path) -> Listing:
                 rows += [(path, label, bias) for path in images]
                 others += left_out
         splits[split] = files_of(rows)
-    return Listing(
+    listing = Listing(
         "urbancars",
         root,
         splits,
         CLASSES,
         BIAS_NAMES,
-        left_out_notes(others),
         bias_attributes=BIAS_ATTRIBUTES,
         published_counts=PUBLISHED_COUNTS,
     )
+    return with_left_out(listing, others)

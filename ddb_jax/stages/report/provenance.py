@@ -30,8 +30,9 @@ def provenance(context: Context) -> list[str]:
         for name, record in made["stages"].items()
     ]
     header = ["stage", "seconds", "watt-hours", "g CO2", "measured by", "device"]
+    said = " ".join((*context.dataset.warnings, *context.dataset.notes))
     return [
-        *([page.paragraph(" ".join(context.dataset.notes))] if context.dataset.notes else []),
+        *([page.paragraph(said)] if said else []),
         page.paragraph(
             f"ddb_jax {code['version']} (source {code['source_sha256']}{commit}); Python"
             f" {made['python']}; {libraries}."

@@ -146,8 +146,8 @@ def test_as_many_as_allowed_are_left_out(load, three_broken, tmp_path, memory_by
         dataset = load(max_broken=3, memory_bytes=memory_bytes)
         assert load.decoded == expected
     table = the_cache(tmp_path) / "broken.csv"
-    assert dataset.notes == (
-        "a note.",
+    assert dataset.notes == ("a note.",)
+    assert dataset.warnings == (
         f"3 of 9 images of toy cannot be used and are left out; they are listed in {table}.",
     )
     train = dataset.train

@@ -75,11 +75,13 @@ def test_what_is_left_out_or_taken_in_is_said(tmp_path):
     ]
     assert listing.splits["train"].labels.tolist() == [0, 0, 1, 2]
     text = "\n".join(listing.notes)
-    assert "2 files that are not images were left out, for example train/Thumbs.db." in text
+    assert "1 file that is not an image was left out, for example train/b/readme.txt." in text
     assert "no class folder were left out: 1, for example train/loose.png." in text
     assert "count as that class: 1, for example train/a/deep/er/2.png." in text
-    assert "The test split of folder has no image of class c." in text
-    assert "has extra, which are not read." in text
+    assert "were left out: 3, for example train/.hidden." in text
+    warnings = "\n".join(listing.warnings)
+    assert "The test split of folder has no image of class c." in warnings
+    assert "has extra, which are not read: move what" in warnings
 
 
 def test_the_order_is_by_code_point_of_the_whole_path(tmp_path):
@@ -105,11 +107,11 @@ def test_linked_files_and_folders_are_followed(tmp_path):
         (["1.png", "2.png"], "there is no train/ or class folder in"),
         (["a/1.png", "b/"], "class folder .*b has no images"),
         (["a/1.png", "b/notes.txt"], "class folder .*b has no images"),
-        (["train/a/1.png", "train/b/1.png", "test/a/"], "class folder .*test/a has no images"),
+        (["train/a/1.png", "train/b/1.png", "test/a/"], "class folders of .*test have no images"),
         (["train/a/1.png", "train/b/1.png", "test/"], "no class folder in .*test"),
         (["train/1.png", "bus/1.png"], "no class folder in .*train"),
         (["a/1.png"], "one class folder only, a"),
-        (["pets/train/a/1.png", "pets/train/b/1.png"], "one class folder only, pets"),
+        (["pets/a/1.png", "pets/b/1.png"], "folders a and b are the classes, give .*/pets"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "test split .* class c, which train"),
         (["val/a/1.png", "test/a/1.png"], "has val/, test/ but no train/"),
         (["train/a/1.png", "val/a/1.png", "valid/a/1.png"], "has val and valid, which both"),

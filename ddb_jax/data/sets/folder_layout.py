@@ -1,0 +1,239 @@
+"""Where the splits and the classes are in a folder of images, or the reason why it is not clear.
+
+A folder whose levels are misread trains without an error on classes that are none: splits, halves
+of an align/conflict tree, a copy of the set inside itself. What looks so is refused.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddb_jax.data.folder_names import (
+    ALIGNED,
+    CONFLICTING,
+    FILLING,
+    joined,
+    name_key,
+    split_folders,
+)
+from ddb_jax.data.images.files import subfolders
+
+FIELD = "config.data.folders_are_classes=true"
+TABLE = "a table with columns path, label, split and bias for --config=configs/csv.py"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the class folders of each split are.
+
+    Attributes:
+        folders: Split -> the folder that holds its class folders, relative to the root.
+        tops: Split -> the folder in the root that names it; these differ where folders are nested.
+        warnings: Sentences on what was understood and may not be meant.
+        notes: Sentences on what was understood.
+    """
+
+    folders: Mapping[str, str]
+    tops: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def find_layout(root: Path) -> Layout:
+    """Tell `<root>/<class>/*` from `<root>/<split>/<class>/*`.
+
+    A folder that only holds a folder of its own name, or one called images or data, or one with the
+    splits, is stepped into, with a warning.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It has neither layout, or what looks like a level above the classes.
+    """
+    warnings: list[str] = []
+    base = _step_into(root, "", warnings)
+    at = root / base
+    folders = subfolders(at)
+    if not folders:
+        raise ValueError(
+            f"there is no train/ or class folder in {at}: put one folder of images per class"
+            f" there, or {at}/train/<class>/*."
+        )
+    _refuse_align_conflict(at, folders)
+    splits = _splits(at, folders)
+    if not splits:
+        _refuse_one_folder(at, folders)
+        _refuse_copy(at, folders)
+        _refuse_level_above(at, folders)
+        return Layout({"train": base}, {"train": base}, tuple(warnings))
+    unread = sorted(set(folders) - set(splits.values()))
+    if unread:
+        warnings.append(
+            f"Beside the splits {at} has {', '.join(unread)}, which are not read: move what"
+            " should be read into a split."
+        )
+    tops = {split: f"{base}/{folder}" if base else folder for split, folder in splits.items()}
+    inner = {}
+    for split, top in tops.items():
+        inner[split] = _step_into(root, top, warnings)
+        classes = subfolders(root / inner[split])
+        if not classes:
+            _refuse_flat(root / inner[split], split, unread)
+        _refuse_align_conflict(root / inner[split], classes)
+        common = _common_folders(root / inner[split], classes)
+        if common and split == "train":
+            warnings.append(
+                f"The folders {_some(classes)} of {root / inner[split]} hold the same folders,"
+                f" {_some(common)}, and are taken for the classes. If {_some(common)} are the"
+                f" classes, move them up by one level; if they are the bias, write {TABLE}."
+            )
+    renamed = [f"{tops[s]} is {s}" for s in splits if splits[s].lower() not in (s, "val", "valid")]
+    note = (f"The splits of {at}: {', '.join(renamed)}.",) if renamed else ()
+    return Layout(inner, tops, tuple(warnings), note)
+
+
+def _splits(at: Path, folders: Sequence[str]) -> dict[str, str]:
+    """The folder of every split that is there."""
+    try:
+        found = split_folders(folders)
+    except ValueError as error:
+        raise ValueError(f"{at} {error}, or, if they are classes, set {FIELD}.") from None
+    for split, names in found.items():
+        if len(names) > 1:
+            raise ValueError(
+                f"{at} has {' and '.join(names)}, which both name the {split} split: keep one, or,"
+                f" if all folders are classes, set {FIELD}."
+            )
+    if found and "train" not in found:
+        names = ", ".join(f"{folder}/" for (folder,) in found.values())
+        raise ValueError(
+            f"{at} has {names} but no train/: put the training images into {at}/train/<class>/, or"
+            f" rename that folder if it is a class, or set {FIELD}."
+        )
+    return {split: folder for split, (folder,) in found.items()}
+
+
+def _step_into(root: Path, folder: str, warnings: list[str]) -> str:
+    """The folder, or what it holds where it is only a cover."""
+    while True:
+        at = root / folder
+        inside = subfolders(at)
+        if len(inside) != 1:
+            return folder
+        inner = subfolders(at / inside[0])
+        same = name_key(inside[0]) == name_key(at.resolve().name)
+        plain = joined(inside[0]) in FILLING
+        if not (((same or plain) and inner) or (not folder and "train" in _found(inner))):
+            return folder
+        warnings.append(
+            f"{at} holds a single folder, {inside[0]}, which is taken for what is to be read."
+        )
+        folder = f"{folder}/{inside[0]}" if folder else inside[0]
+
+
+def _found(folders: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """As `split_folders`; the splits of several things are none here."""
+    try:
+        return split_folders(folders)
+    except ValueError:
+        return {}
+
+
+def _refuse_align_conflict(at: Path, folders: Sequence[str]) -> None:
+    """Refuse align/ and conflict/ in a folder, or in its folders of shares such as 0.5pct."""
+    keys = {joined(folder): folder for folder in folders}
+    halves = [next((keys[k] for k in names if k in keys), "") for names in (ALIGNED, CONFLICTING)]
+    end = f"For classes of your own write {TABLE}. If these folders are classes, set {FIELD}."
+    if all(halves):
+        shares = [name for name in subfolders(at / halves[1]) if name.endswith("pct")]
+        config = (
+            f" BiasEnsemble's BAR is read by --config=configs/bar.py --config.data.pct={shares[0]}."
+            if shares
+            else " The published sets are read by configs/cmnist.py and configs/ccifar10.py (with"
+            " --config.data.name=cmnist_tree, ccifar10_tree), bffhq.py and dogs_and_cats.py."
+        )
+        raise ValueError(
+            f"{at} holds {halves[0]}/ and {halves[1]}/, which are the halves of an align/conflict"
+            f" tree and no classes.{config} {end}"
+        )
+    for share in (folder for folder in folders if folder.endswith("pct")):
+        inside = [joined(name) for name in subfolders(at / share)]
+        if any(k in ALIGNED for k in inside) and any(k in CONFLICTING for k in inside):
+            raise ValueError(
+                f"{at / share} holds align/ and conflict/, so {at} is an align/conflict tree. The"
+                " published ones are read by --config=configs/bffhq.py, dogs_and_cats.py, and"
+                " cmnist.py and ccifar10.py with --config.data.name=cmnist_tree, ccifar10_tree,"
+                f" each with --config.data.pct={share}. {end}"
+            )
+
+
+def _refuse_one_folder(at: Path, folders: Sequence[str]) -> None:
+    if len(folders) > 1:
+        return
+    inner = subfolders(at / folders[0])
+    fix = "give the folder that holds two or more"
+    if len(inner) > 1:
+        fix = f"if its folders {_some(inner)} are the classes, give {at / folders[0]}"
+    raise ValueError(f"{at} has one class folder only, {folders[0]}: {fix}.")
+
+
+def _refuse_copy(at: Path, folders: Sequence[str]) -> None:
+    """Refuse a folder, among classes, that holds the classes again, or splits."""
+    keys = {name_key(folder) for folder in folders}
+    for folder in folders:
+        inside = subfolders(at / folder)
+        again = [name for name in inside if name_key(name) in keys - {name_key(folder)}]
+        splits = _found(inside)
+        is_set = "train" in splits and len(splits) > 1
+        others = [f for f in folders if f != folder]
+        if is_set and any(subfolders(at / f) != inside for f in others):
+            again = [name for names in splits.values() for name in names]
+        elif len(again) < 2 or len(again) < len(others):
+            continue
+        else:
+            is_set = False
+        if len(again) > 1:
+            what = "which look like splits" if is_set else "as there are beside it"
+            raise ValueError(
+                f"{at / folder} holds the folders {_some(again)}, {what}: it looks like a set of"
+                f" its own and no class. Give {at / folder} as config.data.root, or move it away;"
+                f" if it is a class, set {FIELD}."
+            )
+
+
+def _refuse_level_above(at: Path, folders: Sequence[str]) -> None:
+    common = _common_folders(at, folders)
+    if common:
+        raise ValueError(
+            f"the folders {_some(folders)} of {at} hold the same folders, {_some(common)}: they"
+            " look like a level above the classes. If they are splits, name them train, val and"
+            " test; if they are parts, give one of them as config.data.root or put the images of a"
+            f" class into one folder; if they are the classes, set {FIELD}."
+        )
+
+
+def _common_folders(at: Path, folders: Sequence[str]) -> list[str]:
+    """Names that most of the folders hold; empty where these are fewer than two."""
+    inside = [names for folder in folders if len(names := subfolders(at / folder)) > 1]
+    if len(inside) < 2 or 2 * len(inside) < len(folders):
+        return []
+    spelling = {name_key(name): name for names in inside for name in names}
+    uses = Counter(key for names in inside for key in {name_key(name) for name in names})
+    common = sorted(spelling[key] for key, n in uses.items() if 2 * n > len(inside))
+    return common if len(common) > 1 else []
+
+
+def _refuse_flat(at: Path, split: str, beside: Sequence[str]) -> None:
+    like = f", like {beside[0]} beside it" if beside else ""
+    raise ValueError(
+        f"there is no class folder in {at}, whose name says that it is the {split} split: put one"
+        f" folder of images per class there; if it is a class itself{like}, set {FIELD}."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of many."""
+    more = len(names) - 4
+    if more > 0:
+        return f"{', '.join(names[:4])} and {more:,} more"
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else names[0]
