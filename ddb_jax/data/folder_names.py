@@ -94,6 +94,12 @@ def split_folders(folders: Sequence[str]) -> dict[str, list[str]]:
     short = _grouped((SHORT.get(joined(folder)), folder) for folder in folders)
     if "train" in short and len(short) > 1 and "train" not in plain:
         return short
+    tests = plain.get("test", [])
+    judged = [folder for folder in tests if "eval" in joined(folder)]
+    if len(tests) == 2 and len(judged) == 1 and "validation" not in plain:
+        # Beside a test folder, eval is what settings are chosen by.
+        plain["validation"] = judged
+        plain["test"] = [folder for folder in tests if folder not in judged]
     if plain:
         return plain
     by_rest: dict[tuple[str, ...], list[tuple[str, str]]] = {}

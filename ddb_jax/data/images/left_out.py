@@ -92,10 +92,10 @@ def left_out_warnings(
         found.sort(key=lambda pair: (-pair[1] / sizes[pair[0]], pair[0]))
         places = [f"{n:,} of {sizes[name]:,} files of {shown(name)}" for name, n in found]
         example = next(o.path for o in lost if o.kind == kind and class_of(o.path) == found[0][0])
+        verb = "is" if len(found) == 1 and found[0][1] == 1 else "are"
         sentences.append(
-            f"{_first(places)} are left out, for they are {kind}, which is not read:"
-            f" {LOST.get(kind, 'look whether they should be images')}; the first is"
-            f" {shown(example)}."
+            f"{_first(places)} {verb} not read ({kind}), for example {shown(example)}:"
+            f" {LOST.get(kind, 'look whether these should be images')}."
         )
     return tuple(sentences)
 

@@ -13,11 +13,13 @@ from ddb_jax.data.folder_names import (
     ALIGNED,
     CONFLICTING,
     FILLING,
+    SHORT,
     joined,
     name_key,
     split_folders,
 )
 from ddb_jax.data.images.files import subfolders
+from ddb_jax.data.images.left_out import shown
 
 FIELD = "config.data.folders_are_classes=true"
 TABLE = "a table with columns path, label, split and bias for --config=configs/csv.py"
@@ -63,8 +65,9 @@ def find_layout(root: Path) -> Layout:
     splits = _splits(at, folders)
     if not splits:
         _refuse_one_folder(at, folders)
-        _refuse_copy(at, folders)
-        _refuse_level_above(at, folders)
+        inside = {folder: subfolders(at / folder) for folder in folders}
+        _refuse_copy(at, inside)
+        _refuse_level_above(at, inside)
         return Layout({"train": base}, {"train": base}, tuple(warnings))
     unread = sorted(set(folders) - set(splits.values()))
     if unread:
@@ -80,8 +83,8 @@ def find_layout(root: Path) -> Layout:
         if not classes:
             _refuse_flat(root / inner[split], split, unread)
         _refuse_align_conflict(root / inner[split], classes)
-        common = _common_folders(root / inner[split], classes)
-        if common and split == "train":
+        below = {c: subfolders(root / inner[split] / c) for c in classes}
+        if split == "train" and (common := _common_folders(below)):
             warnings.append(
                 f"The folders {_some(classes)} of {root / inner[split]} hold the same folders,"
                 f" {_some(common)}, and are taken for the classes. If {_some(common)} are the"
@@ -98,11 +101,14 @@ def _splits(at: Path, folders: Sequence[str]) -> dict[str, str]:
         found = split_folders(folders)
     except ValueError as error:
         raise ValueError(f"{at} {error}, or, if they are classes, set {FIELD}.") from None
+    named = [name for names in found.values() for name in names]
+    if all(joined(name) in SHORT for name in named) and not all(subfolders(at / n) for n in named):
+        return {}  # languages, say: tr and te
     for split, names in found.items():
         if len(names) > 1:
             raise ValueError(
-                f"{at} has {' and '.join(names)}, which both name the {split} split: keep one, or,"
-                f" if all folders are classes, set {FIELD}."
+                f"{at} has {' and '.join(names)}, which both name the {split} split: keep one and"
+                f" rename the other, or, if all folders are classes, set {FIELD}."
             )
     if found and "train" not in found:
         names = ", ".join(f"{folder}/" for (folder,) in found.values())
@@ -177,49 +183,45 @@ def _refuse_one_folder(at: Path, folders: Sequence[str]) -> None:
     raise ValueError(f"{at} has one class folder only, {folders[0]}: {fix}.")
 
 
-def _refuse_copy(at: Path, folders: Sequence[str]) -> None:
-    """Refuse a folder, among classes, that holds the classes again, or splits."""
-    keys = {name_key(folder) for folder in folders}
-    for folder in folders:
-        inside = subfolders(at / folder)
-        again = [name for name in inside if name_key(name) in keys - {name_key(folder)}]
-        splits = _found(inside)
-        is_set = "train" in splits and len(splits) > 1
-        others = [f for f in folders if f != folder]
-        if is_set and any(subfolders(at / f) != inside for f in others):
-            again = [name for names in splits.values() for name in names]
-        elif len(again) < 2 or len(again) < len(others):
-            continue
+def _refuse_copy(at: Path, inside: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a folder, among classes, that holds the classes again, or splits that they lack."""
+    for folder, names in inside.items():
+        others = [other for other in inside if other != folder]
+        keys = {name_key(name) for name in names}
+        splits = _found(names)
+        if len(others) > 1 and all(name_key(other) in keys for other in others):
+            what = f"{_some(others)}, as there are beside it"
+        elif "train" in splits and len(splits) > 1 and any(inside[o] != names for o in others):
+            named = [name for found in splits.values() for name in found]
+            what = f"{_some(named)}, which look like splits"
         else:
-            is_set = False
-        if len(again) > 1:
-            what = "which look like splits" if is_set else "as there are beside it"
-            raise ValueError(
-                f"{at / folder} holds the folders {_some(again)}, {what}: it looks like a set of"
-                f" its own and no class. Give {at / folder} as config.data.root, or move it away;"
-                f" if it is a class, set {FIELD}."
-            )
-
-
-def _refuse_level_above(at: Path, folders: Sequence[str]) -> None:
-    common = _common_folders(at, folders)
-    if common:
+            continue
         raise ValueError(
-            f"the folders {_some(folders)} of {at} hold the same folders, {_some(common)}: they"
-            " look like a level above the classes. If they are splits, name them train, val and"
-            " test; if they are parts, give one of them as config.data.root or put the images of a"
-            f" class into one folder; if they are the classes, set {FIELD}."
+            f"{at / folder} holds the folders {what}: it looks like a set of its own and no class."
+            f" Give {at / folder} as config.data.root, or move it away; if it is a class, set"
+            f" {FIELD}."
         )
 
 
-def _common_folders(at: Path, folders: Sequence[str]) -> list[str]:
+def _refuse_level_above(at: Path, inside: Mapping[str, Sequence[str]]) -> None:
+    common = _common_folders(inside)
+    if common:
+        raise ValueError(
+            f"the folders {_some(list(inside))} of {at} hold the same folders, {_some(common)}:"
+            " they look like a level above the classes. If they are splits, name them train, val"
+            " and test; if they are parts, give one of them as config.data.root or put the images"
+            f" of a class into one folder; if they are the classes, set {FIELD}."
+        )
+
+
+def _common_folders(inside: Mapping[str, Sequence[str]]) -> list[str]:
     """Names that most of the folders hold; empty where these are fewer than two."""
-    inside = [names for folder in folders if len(names := subfolders(at / folder)) > 1]
-    if len(inside) < 2 or 2 * len(inside) < len(folders):
+    several = [names for names in inside.values() if len(names) > 1]
+    if len(several) < 2 or 2 * len(several) < len(inside):
         return []
-    spelling = {name_key(name): name for names in inside for name in names}
-    uses = Counter(key for names in inside for key in {name_key(name) for name in names})
-    common = sorted(spelling[key] for key, n in uses.items() if 2 * n > len(inside))
+    spelling = {name_key(name): name for names in several for name in names}
+    uses = Counter(key for names in several for key in {name_key(name) for name in names})
+    common = sorted(spelling[key] for key, n in uses.items() if 2 * n > len(several))
     return common if len(common) > 1 else []
 
 
@@ -232,7 +234,8 @@ def _refuse_flat(at: Path, split: str, beside: Sequence[str]) -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first names of many."""
+    """The first names of many, on one line."""
+    names = [shown(name) for name in names]
     more = len(names) - 4
     if more > 0:
         return f"{', '.join(names[:4])} and {more:,} more"

@@ -6,7 +6,7 @@ from pathlib import Path
 from ddb_jax.data.folder_names import loose_key, name_key, seen
 from ddb_jax.data.images.file_kinds import SYSTEM
 from ddb_jax.data.images.files import files_of, find_images, subfolders, system_entries
-from ddb_jax.data.images.left_out import Other, with_left_out
+from ddb_jax.data.images.left_out import Other, shown, with_left_out
 from ddb_jax.data.listing import Listing
 from ddb_jax.data.sets.folder_layout import FIELD, Layout, find_layout
 
@@ -38,7 +38,7 @@ def list_folder(root: Path, *, name: str = "folder", folders_are_classes: bool =
     images: dict[str, dict[str, list[str]]] = {}
     others: list[Other] = []
     for split, folder in layout.folders.items():
-        images[split], left_out = _read_split(root, split, folder, notes)
+        images[split], left_out = _read_split(root, split, folder, notes, warnings)
         others += left_out
         if folder != layout.tops[split]:
             top = layout.tops[split]
@@ -80,9 +80,9 @@ def list_folder(root: Path, *, name: str = "folder", folders_are_classes: bool =
 
 
 def _read_split(
-    root: Path, split: str, folder: str, notes: list[str]
+    root: Path, split: str, folder: str, notes: list[str], warnings: list[str]
 ) -> tuple[dict[str, list[str]], list[Other]]:
-    """Image paths by class, and what is left out; adds to the notes."""
+    """Image paths by class, and what is left out; adds to the notes and warnings."""
     at = root / folder
     prefix = f"{folder}/" if folder else ""
     by_class: dict[str, list[str]] = {c: [] for c in subfolders(at)}
@@ -106,15 +106,19 @@ def _read_split(
             if own or split == "train":
                 _refuse_empty(at / c, own)
     if loose:
-        notes.append(
+        warnings.append(
             f"Images of {at} in no class folder were left out: {len(loose):,}, for example"
-            f" {loose[0]}."
+            f" {shown(loose[0])}. Move them into the folders of their classes."
         )
     if nested:
-        notes.append(
-            f"Images of {at} in folders below a class folder count as that class: {len(nested):,},"
-            f" for example {nested[0]}."
-        )
+        below = f"Images of {at} in folders below a class folder count as that class: "
+        below += f"{len(nested):,}, for example {shown(nested[0])}."
+        inner = set(nested)
+        # Thumbnails, masks and copies lie in a folder beside the images.
+        if any(0 < len(inner.intersection(paths)) < len(paths) for paths in by_class.values()):
+            warnings.append(f"{below} Move them away if they are masks, thumbnails or copies.")
+        else:
+            notes.append(below)
     return by_class, others
 
 
@@ -122,7 +126,8 @@ def _refuse_empty(at: Path, others: Sequence[Other]) -> None:
     why = ""
     if others:
         kinds = sorted({other.kind for other in others})
-        why = f", only {len(others):,} files that are not read ({', '.join(kinds)})"
+        number = f"{len(others):,} files that are" if len(others) > 1 else "1 file that is"
+        why = f", only {number} not read ({', '.join(kinds)})"
     fix = "convert them to JPEG or PNG" if others else "add some"
     raise ValueError(f"the class folder {at} has no images{why}: {fix}, or remove the folder.")
 
@@ -189,7 +194,7 @@ def _quoted(name: str) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return ", ".join(map(shown, names))
 
 
 def _class_of(folders: Iterable[str]) -> Callable[[str], str]:

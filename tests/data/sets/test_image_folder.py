@@ -76,10 +76,10 @@ def test_what_is_left_out_or_taken_in_is_said(tmp_path):
     assert listing.splits["train"].labels.tolist() == [0, 0, 1, 2]
     text = "\n".join(listing.notes)
     assert "1 file that is not an image was left out, for example train/b/readme.txt." in text
-    assert "no class folder were left out: 1, for example train/loose.png." in text
-    assert "count as that class: 1, for example train/a/deep/er/2.png." in text
     assert "were left out: 3, for example train/.hidden." in text
     warnings = "\n".join(listing.warnings)
+    assert "no class folder were left out: 1, for example train/loose.png." in warnings
+    assert "count as that class: 1, for example train/a/deep/er/2.png." in warnings
     assert "The test split of folder has no image of class c." in warnings
     assert "has extra, which are not read: move what" in warnings
 
