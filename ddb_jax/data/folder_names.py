@@ -101,7 +101,7 @@ def split_folders(folders: Sequence[str]) -> dict[str, list[str]]:
         plain["validation"] = judged
         plain["test"] = [folder for folder in tests if folder not in judged]
     if plain:
-        return plain
+        return {split: plain[split] for split in SPLIT_WORDS if split in plain}
     by_rest: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for folder in folders:
         for split, rest in _around(folder):

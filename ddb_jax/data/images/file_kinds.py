@@ -14,8 +14,7 @@ IMAGE_SUFFIXES = frozenset(
 # Not opened: tables and labels, of which there may be one beside each image.
 TEXT_SUFFIXES = frozenset(
     (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".py",
-     ".ipynb", ".log", ".ini", ".cfg", ".toml", ".xlsx", ".xls", ".docx", ".npy", ".npz", ".mat",
-     ".pkl", ".pt", ".pth")
+     ".ipynb", ".log", ".ini", ".cfg", ".toml", ".xlsx", ".xls", ".docx")
 )  # fmt: skip
 # Not opened: most are TIFF inside, but the picture that decoders find there is a thumbnail.
 RAW_SUFFIXES = frozenset(

@@ -32,6 +32,14 @@ def system_entries(folder: Path) -> list[Other]:
     return [Other(entry.name, SYSTEM) for entry in _entries(folder)[1]]
 
 
+def images_in(folder: Path) -> list[str]:
+    """Names of the images directly in a folder, sorted."""
+    kept = _entries(folder)[0]
+    names = {entry.name for entry in kept}
+    files = [entry for entry in kept if not entry.is_dir()]
+    return [e.name for e in files if _kind(folder / e.name, e, names) == IMAGE]
+
+
 def find_images(root: Path, below: str = "") -> tuple[list[str], list[Other]]:
     """The image files in a folder and in all folders below it, and what is left out of them.
 

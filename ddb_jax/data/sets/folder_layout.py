@@ -18,7 +18,7 @@ from ddb_jax.data.folder_names import (
     name_key,
     split_folders,
 )
-from ddb_jax.data.images.files import subfolders
+from ddb_jax.data.images.files import images_in, subfolders
 from ddb_jax.data.images.left_out import shown
 
 FIELD = "config.data.folders_are_classes=true"
@@ -74,6 +74,11 @@ def find_layout(root: Path) -> Layout:
         warnings.append(
             f"Beside the splits {at} has {', '.join(unread)}, which are not read: move what"
             " should be read into a split."
+        )
+    if loose := images_in(at):
+        warnings.append(
+            f"Images of {at} beside the splits were left out: {len(loose):,}, for example"
+            f" {shown(loose[0])}. Move them into the folders of their classes."
         )
     tops = {split: f"{base}/{folder}" if base else folder for split, folder in splits.items()}
     inner = {}

@@ -68,14 +68,7 @@ def list_folder(root: Path, *, name: str = "folder", folders_are_classes: bool =
         )
         for split, found in paths.items()
     }
-    listing = Listing(
-        name,
-        root,
-        splits,
-        classes,
-        notes=tuple(notes),
-        warnings=tuple(warnings),
-    )
+    listing = Listing(name, root, splits, classes, notes=tuple(notes), warnings=tuple(warnings))
     return with_left_out(listing, others, _class_of(layout.folders.values()))
 
 

@@ -161,6 +161,20 @@ def test_thumbnails_in_a_folder_below_a_class_are_warned_about(pets):
     assert "count as that class: 2, for example cat/thumbnails/1.jpg." in listing.warnings[0]
 
 
+def test_images_in_no_class_are_warned_about(tmp_path):
+    make_tree(tmp_path, [f"{s}/{c}/1.jpg" for s in ("train", "test") for c in "ab"])
+    make_tree(tmp_path, ["1.jpg", "2.jpg", "readme.txt", "train/3.jpg"])
+    listing = list_folder(tmp_path)
+    assert counts(listing) == [1, 1]
+    assert "beside the splits were left out: 2, for example 1.jpg." in listing.warnings[0]
+    assert "in no class folder were left out: 1, for example train/3.jpg." in listing.warnings[1]
+
+
+def test_arrays_instead_of_images_are_warned_about(pets):
+    write(pets / "cat", **{f"{i}.npy": b"\x93NUMPY\1\0" for i in range(12)})
+    assert "12 of 16 files of cat are not read (NPY)" in list_folder(pets).warnings[0]
+
+
 def test_pipes_are_never_opened(pets):
     os.mkfifo(pets / "cat" / "pipe")
     assert "is not read (pipes and devices)" in list_folder(pets).warnings[0]
