@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from ddb_jax.checks.devices import indivisible_parts, unusable_bfloat16, unusable_remat
 from ddb_jax.checks.field_values import FIELDS, Field
 from ddb_jax.checks.generated_images import batch_sections, unusable_generated
+from ddb_jax.checks.given_files import stand_ins
 from ddb_jax.checks.methods import unusable_settings
 from ddb_jax.checks.networks import unusable_network
 from ddb_jax.configs import base
@@ -175,6 +176,7 @@ def check_config(config: ConfigDict) -> None:
         problems.append(
             f"config.given_scores.csv is {config.given_scores.csv}, and there is no such file"
         )
+    problems += stand_ins(config)
     problems += _unequal_sizes(config)
     if not problems:
         problems += unusable_settings(config) + unusable_generated(config)

@@ -1,5 +1,6 @@
 """Checks of the settings of generated images, before anything is trained."""
 
+import functools
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,12 @@ from ml_collections import ConfigDict
 from ddb_jax.debias.generated_images import GENERATED
 from ddb_jax.debias.requirements import OF_AMPLIFIER
 from ddb_jax.debias.table import METHODS, method_entry
+from ddb_jax.runtime.errors import UserError
+from ddb_jax.runtime.file_content import stand_in
+from ddb_jax.text_to_image.captioned_set import check_table
+from ddb_jax.text_to_image.captioners import folder_fault
 from ddb_jax.text_to_image.captions import check_captions
+from ddb_jax.text_to_image.latent_diffusion import check_model
 from ddb_jax.text_to_image.layout import read_layout
 
 CAPTIONS = ("retrieval", "csv", "hugging_face")
@@ -76,8 +82,6 @@ def _unusable_text_to_image(config: ConfigDict) -> list[str]:
             f"config.captions.csv is {captions.csv!r}, and there is no such file: give a CSV file"
             " with the columns label,generated_text or path,caption"
         )
-    elif captions.source == "csv":
-        problems += _unusable_table("captions.csv", Path(captions.csv), of_images=False)
     if captions.source == "hugging_face":
         problems += _missing(CAPTION_LIBRARIES, "a captioner needs", INSTALL_CAPTIONS)
     if captions.features == "pretrained" and not config.classifier.weights:
@@ -91,8 +95,6 @@ def _unusable_text_to_image(config: ConfigDict) -> list[str]:
             f"config.captioned.csv is {config.captioned.csv}, and there is no such file: give a CSV"
             " file with the columns path,caption"
         )
-    elif config.captioned.csv:
-        problems += _unusable_table("captioned.csv", table, of_images=True)
     digits = config.data.name == "digits" and config.data.reference_share > 0
     asking = []
     if captions.source == "retrieval":
@@ -106,26 +108,45 @@ def _unusable_text_to_image(config: ConfigDict) -> list[str]:
             f" config.captioned.csv{', or ' + hint if hint else ''}, or captions of another source"
             " and the folder of a model"
         )
+    problems += _unusable_tables(config)
+    # Without its library no tokenizer can be looked at; that it is missing is said already.
+    check = read_layout if _absent(TEXT_LIBRARIES) else check_model
     for field in ("text_to_image.folder", "train_text_to_image.start_from"):
         section, name = field.split(".")
         if config[section][name]:
             try:
-                read_layout(config[section][name])
-            except ValueError as error:
-                problems.append(f"config.{field}: {error}")
+                check(config[section][name])
+            except (OSError, ValueError, UserError) as error:
+                problems.append(f"config.{field}: {str(error).rstrip('.')}")
     return problems
 
 
-def _unusable_table(field: str, path: Path, *, of_images: bool) -> list[str]:
-    try:
-        check_captions(path, of_images=of_images)
-    except (OSError, ValueError) as error:
-        return [f"config.{field}: {str(error).rstrip('.')}"]
-    return []
+def _unusable_tables(config: ConfigDict) -> list[str]:
+    """Sentences for captions and captioners that can be looked at before the images are."""
+    problems = []
+    of_classes = functools.partial(check_captions, of_images=False)
+    checks = (("captions.csv", of_classes), ("captioned.csv", check_table))
+    for field, check in checks:
+        section, name = field.split(".")
+        path = Path(config[section][name]).expanduser()
+        read = field == "captioned.csv" or config.captions.source == "csv"
+        if read and config[section][name] and path.is_file() and not stand_in(path):
+            try:
+                check(path)
+            except (OSError, ValueError) as error:
+                problems.append(f"config.{field}: {str(error).rstrip('.')}")
+    if config.captions.source == "hugging_face":
+        fault = folder_fault(config.captions.model)
+        problems += [f"config.captions.model: {fault}"] if fault else []
+    return problems
+
+
+def _absent(libraries: Iterable[str]) -> list[str]:
+    return [name for name in libraries if importlib.util.find_spec(name) is None]
 
 
 def _missing(libraries: Iterable[str], words: str, command: str) -> list[str]:
-    absent = [name for name in libraries if importlib.util.find_spec(name) is None]
+    absent = _absent(libraries)
     if not absent:
         return []
     return [

@@ -1,6 +1,7 @@
 """ImageNet weights from state dicts with torchvision's names, as variables of our networks."""
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ddb_jax.models.restricted_pickle import RefusedPickle
 from ddb_jax.models.state_dict import read_npz, read_pth, read_safetensors
+from ddb_jax.runtime.file_content import stand_in
 
 
 class Pretrained(NamedTuple):
@@ -34,6 +36,13 @@ READERS = {
     ".pt": read_pth,
     ".safetensors": read_safetensors,
     ".npz": read_npz,
+}
+# What of `file_content.MARKS` each of these may begin with.
+OWN_KINDS = {
+    ".pth": ("zip", "pickle"),
+    ".pt": ("zip", "pickle"),
+    ".safetensors": ("safetensors",),
+    ".npz": ("zip",),
 }
 HALF = (np.dtype(np.float16), np.dtype(jnp.bfloat16))
 LISTED = 3  # names of each kind in a message
@@ -80,6 +89,9 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         )
     if path.suffix not in READERS:
         raise ValueError(f"weights are read from {', '.join(READERS)} files, not from {path}")
+    other = stand_in(path, own=OWN_KINDS[path.suffix])
+    if other:
+        raise ValueError(f"{path} {other}")
     with path.open("rb") as file:
         try:
             tensors = READERS[path.suffix](file)
@@ -90,6 +102,9 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             ) from None
         except Exception as error:  # a damaged file can fail anywhere in its parser
             reason = str(error).split("\n")[0] or type(error).__name__
+            reason = reason.replace(f"{path} ", "it ", 1)
+            if isinstance(error, zipfile.BadZipFile | EOFError):
+                reason = "it is cut short: get it again"
             raise ValueError(f"{path} is damaged or not a {path.suffix} file: {reason}") from error
     for name, tensor in tensors.items():
         known = isinstance(name, str) and isinstance(tensor, np.ndarray)

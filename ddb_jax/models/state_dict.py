@@ -9,13 +9,14 @@ import os
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 
 from ddb_jax.models.restricted_pickle import RestrictedUnpickler
+from ddb_jax.models.safetensors_file import open_tensors
 
 BFLOAT16 = np.dtype(jnp.bfloat16)
 
@@ -163,8 +164,8 @@ def _read(file: BinaryIO, count: int) -> bytes:
 def read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
     """The format of https://github.com/huggingface/safetensors."""
     # The library reads bfloat16 from a path, but not from bytes.
-    with safetensors.safe_open(file.name, framework="np") as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys()}
+    with open_tensors(Path(file.name)) as tensors:
+        return {name: tensors.read(name) for name in tensors.names()}
 
 
 def read_npz(file: BinaryIO) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from ddb_jax.run.cost import describe_costs, estimate_costs
 from ddb_jax.run.memory import memory_table
 from ddb_jax.run.plan import Task, plan
 from ddb_jax.run.records import records
-from ddb_jax.run.refusals import refuse_changed, refuse_markers, refuse_oracles
+from ddb_jax.run.refusals import refuse_captions, refuse_changed, refuse_markers, refuse_oracles
 from ddb_jax.runtime import processes, work_directory
 from ddb_jax.runtime.energy import EnergyMeter
 from ddb_jax.runtime.errors import UserError
@@ -64,6 +64,7 @@ def run(
     refuse_oracles(config, dataset)
     refuse_markers(config, dataset)
     tasks = plan(config, dataset.bias_known and not dataset.bias_is_marker)
+    refuse_captions(config, tasks, dataset)
     if any(task.stage == "given_scores" for task in tasks):
         # Checked every time: a newly added method may need what the file lacks.
         given_scores.read(config, dataset)

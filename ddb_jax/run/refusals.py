@@ -12,6 +12,7 @@ from ddb_jax.run.records import flatten
 from ddb_jax.runtime import work_directory
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import read_json
+from ddb_jax.text_to_image.captions import read_captions
 
 # Fields that no task reads, but that decide which tasks there are or what they are given.
 DECIDING = (
@@ -45,6 +46,17 @@ def refuse_markers(config: ConfigDict, dataset: Dataset) -> None:
             f" image, and {dataset.name} only says which images conflict: leave"
             f" {'them' if len(asking) > 1 else 'it'} out."
         )
+
+
+def refuse_captions(config: ConfigDict, tasks: list[Task], dataset: Dataset) -> None:
+    """Stop when a task would read a file of captions that is not of these classes and images."""
+    if all(task.stage != "caption" for task in tasks) or config.captions.source != "csv":
+        return
+    train = dataset.train
+    try:
+        read_captions(Path(config.captions.csv), dataset.class_names, train.paths, train.labels)
+    except (OSError, ValueError) as error:
+        raise UserError(f"config.captions.csv: {str(error).rstrip('.')}.") from error
 
 
 def refuse_changed(

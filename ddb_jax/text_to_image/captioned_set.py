@@ -16,6 +16,7 @@ from ddb_jax.data.images.decode import decode_image
 from ddb_jax.data.sets.captioned_digits import captioned_digits
 from ddb_jax.data.table_file import find_file
 from ddb_jax.runtime.errors import UserError, first_few
+from ddb_jax.runtime.file_content import stand_in
 from ddb_jax.text_to_image.captions import read_image_captions
 
 log = logging.getLogger("ddb_jax")
@@ -66,6 +67,32 @@ def load_captioned(config: ConfigDict, image_size: int) -> Captioned:
     except ValueError as error:
         raise UserError(f"the captioned digits cannot be made: {error}") from error
     return Captioned(digits.images, digits.captions, digits.paths)
+
+
+def check_table(table: Path) -> None:
+    """Look whether a CSV file of captioned images can be read, and whether its images are there.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Columns, captions or images are missing; the images are not decoded yet.
+    """
+    captions, _ = read_image_captions(table)
+    faults = [fault for path in captions if (fault := _absent(table.parent / path, path))]
+    if faults:
+        raise ValueError(
+            f"{len(faults):,} of the {len(captions):,} images of {table} cannot be used:"
+            f" {first_few(faults, separator='; ')} (paths are relative to the folder of the table);"
+            " fix the files or remove their lines"
+        )
+
+
+def _absent(file: Path, name: str) -> str:
+    """Why there is no image in a file; "" where there may be one."""
+    try:
+        other = stand_in(file)
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
+    return f"{name} {other}" if other else ""
 
 
 def _from_table(config: ConfigDict, image_size: int) -> Captioned:

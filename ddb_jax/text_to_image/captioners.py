@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ddb_jax.models.safetensors_file import open_tensors
+from ddb_jax.runtime.file_content import stand_in
 from ddb_jax.text_to_image.retrieval import retrieve
 
 Captioner = Callable[[np.ndarray, int], list[list[str]]]
@@ -141,6 +143,39 @@ def _load(name_or_folder: str, dtype: str, device: str) -> tuple[Any, Any]:
             f" image-to-text model such as BLIP, BLIP-2 or LLaVA: {_first_line(error)}"
         ) from None
     return processor, model.eval()
+
+
+def folder_fault(name_or_folder: str) -> str:
+    """What a captioner's folder lacks, without loading it; "" for one on the Hugging Face hub.
+
+    Returns:
+        The beginning of a sentence, with the fix; "" where nothing is known against it.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        local = name_or_folder.startswith(("/", ".", "~"))
+        return f"there is no folder {folder} of a captioner: check the path" if local else ""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    weights = [path for path in files if path.suffix in (".safetensors", ".bin")]
+    lacking = [] if (folder / "config.json").is_file() else ["config.json"]
+    lacking += [] if weights else ["weights (.safetensors or .bin)"]
+    if lacking:
+        return (
+            f"{folder} lacks {' and '.join(lacking)}, it must be a model that transformers saved:"
+            " check the path"
+        )
+    for path in sorted(files):
+        own = {".safetensors": ("safetensors",), ".json": ()}.get(path.suffix, ("zip", "pickle"))
+        if path.suffix in (".safetensors", ".bin", ".json") and (other := stand_in(path, own=own)):
+            return f"{path} {other}"
+    try:
+        for path in weights:
+            if path.suffix == ".safetensors":
+                with open_tensors(path):
+                    pass  # cut files are refused here
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _prompt_of(processor: Any, prompt: str) -> str:

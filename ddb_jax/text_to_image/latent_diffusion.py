@@ -16,8 +16,8 @@ from ddb_jax.diffusion.noise_schedule import NoiseSchedule, cosine_schedule, lin
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.text_to_image import autoencoder, clip_text, unet_condition
 from ddb_jax.text_to_image.autoencoder import AutoencoderKL
-from ddb_jax.text_to_image.layout import read_layout
-from ddb_jax.text_to_image.published_params import load_published_params
+from ddb_jax.text_to_image.layout import Layout, read_layout
+from ddb_jax.text_to_image.published_params import Rename, check_params, load_published_params
 from ddb_jax.text_to_image.tokenizer import LENGTH, load_tokenizer
 from ddb_jax.training.mesh import jit_over, put, replicated
 
@@ -62,44 +62,94 @@ def load_model(folder: Path | str, dtype: Any) -> LatentDiffusion:
     """
     try:
         layout = read_layout(folder)
-        text_encoder = clip_text.from_config(layout.text_encoder.config, dtype)
-        unet = unet_condition.from_config(layout.unet.config, dtype)
-        vae = autoencoder.from_config(layout.vae.config, dtype)
-        noise = layout.scheduler
-        if noise.prediction_type not in PREDICTIONS:
-            raise ValueError(
-                f"its prediction_type is {noise.prediction_type}, and only"
-                f" {' and '.join(PREDICTIONS)} are supported"
-            )
-        side, factor = (2 ** (len(net.block_out_channels) - 1) for net in (unet, vae))
-        examples = {
-            "text_encoder": (text_encoder, _int32(1, LENGTH)),
-            "unet": (
-                unet,
-                _float32(1, side, side, vae.latent_channels),
-                _int32(1),
-                _float32(1, LENGTH, text_encoder.hidden_size),
-            ),
-            "vae": (vae, _float32(1, factor, factor, 3)),
+        networks = _networks(layout, dtype)
+        params = {
+            name: load_published_params(network.files, network.abstract, jnp.dtype(dtype), network.rename)
+            for name, network in networks.items()
         }
-        renames = {"text_encoder": clip_text.rename_unprefixed, "vae": autoencoder.rename_old}
-        params = {}
-        for name, (module, *inputs) in examples.items():
-            abstract = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
-            files = getattr(layout, name).files
-            params[name] = load_published_params(
-                files, abstract, jnp.dtype(dtype), renames.get(name)
-            )
-        schedule = published_schedule(
-            noise.beta_schedule, noise.num_train_timesteps, noise.beta_start, noise.beta_end
-        )
         tokenize = load_tokenizer(layout.tokenizer)
+        schedule, prediction = _noise(layout)
     except (OSError, ValueError) as error:
-        reason = str(error).rstrip(".")
-        raise UserError(f"the text-to-image model in {folder} cannot be used: {reason}.") from error
+        raise _unusable(folder, error) from error
     return LatentDiffusion(
-        text_encoder, unet, vae, params, schedule, PREDICTIONS[noise.prediction_type], tokenize
+        **{name: network.module for name, network in networks.items()},
+        params=params,
+        schedule=schedule,
+        prediction=prediction,
+        tokenize=tokenize,
     )
+
+
+def check_model(folder: Path | str) -> None:
+    """Look whether `load_model` can do its work; of the weights only the headers are read.
+
+    Raises:
+        UserError: As `load_model`.
+    """
+    try:
+        layout = read_layout(folder)
+        for network in _networks(layout, jnp.float32).values():
+            check_params(network.files, network.abstract, network.rename)
+        load_tokenizer(layout.tokenizer)
+        _noise(layout)
+    except Exception as error:  # other programs write the folder, with values of any type
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path | str, error: Exception) -> UserError:
+    reason = str(error).rstrip(".")
+    return UserError(f"the text-to-image model in {folder} cannot be used: {reason}.")
+
+
+class _Network(NamedTuple):
+    """A network of a folder: the module, its parameters' shapes, its files, old names of them."""
+
+    module: Any
+    abstract: Any
+    files: tuple[Path, ...]
+    rename: Rename | None
+
+
+def _networks(layout: Layout, dtype: Any) -> dict[str, _Network]:
+    """Those of the three parts with weights; raises ValueError for what is not supported."""
+    text_encoder = clip_text.from_config(layout.text_encoder.config, dtype)
+    unet = unet_condition.from_config(layout.unet.config, dtype)
+    vae = autoencoder.from_config(layout.vae.config, dtype)
+    side, factor = (2 ** (len(net.block_out_channels) - 1) for net in (unet, vae))
+    examples = {
+        "text_encoder": (text_encoder, _int32(1, LENGTH)),
+        "unet": (
+            unet,
+            _float32(1, side, side, vae.latent_channels),
+            _int32(1),
+            _float32(1, LENGTH, text_encoder.hidden_size),
+        ),
+        "vae": (vae, _float32(1, factor, factor, 3)),
+    }
+    renames = {"text_encoder": clip_text.rename_unprefixed, "vae": autoencoder.rename_old}
+    return {
+        name: _Network(
+            module,
+            jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"],
+            getattr(layout, name).files,
+            renames.get(name),
+        )
+        for name, (module, *inputs) in examples.items()
+    }
+
+
+def _noise(layout: Layout) -> tuple[NoiseSchedule, str]:
+    """The noise of a folder's scheduler, and what its UNet predicts."""
+    noise = layout.scheduler
+    if noise.prediction_type not in PREDICTIONS:
+        raise ValueError(
+            f"its prediction_type is {noise.prediction_type}, and only"
+            f" {' and '.join(PREDICTIONS)} are supported"
+        )
+    schedule = published_schedule(
+        noise.beta_schedule, noise.num_train_timesteps, noise.beta_start, noise.beta_end
+    )
+    return schedule, PREDICTIONS[noise.prediction_type]
 
 
 def _float32(*shape: int) -> jax.ShapeDtypeStruct:

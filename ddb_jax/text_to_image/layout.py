@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ddb_jax.runtime.file_content import is_pointer, stand_in
+
 PIPELINES = ("StableDiffusionPipeline",)
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -165,6 +167,9 @@ def read_model_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it holds something else.
     """
+    other = stand_in(path)
+    if other:
+        raise ValueError(f"{path} {other}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -179,11 +184,14 @@ def weight_files(
 ) -> tuple[Path, ...]:
     """The safetensors of a part, or those that its index of shards names; they may be missing.
 
+    A file that git-lfs has not fetched is passed over where another one is there.
+
     Raises:
         ValueError: If the index cannot be read.
     """
     paths = [folder / f"{stem}{ending}" for ending in ENDINGS for stem in stems]
-    path = next((path for path in paths if path.is_file()), paths[0])
+    there = [path for path in paths if path.is_file()]
+    path = next((path for path in there if not is_pointer(path)), (there or paths)[0])
     if path.suffix != ".json":
         return (path,)
     shards = read_model_json(path).get("weight_map")

@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  lets NumPy name bfloat16, which safetensors asks for
 import numpy as np
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ddb_jax.models.pretrained import listed
+from ddb_jax.models.safetensors_file import FLOATS, FLOATS_8, Tensors, open_tensors
 from ddb_jax.runtime.files import make_folder, write_through
 from ddb_jax.text_to_image.layout import weight_files
 
@@ -69,37 +69,66 @@ def load_published_params(
         ValueError: If a file cannot be read, or the tensors are not exactly those of
             `abstract_params`; names those that are missing, left over or of another shape.
     """
-    if isinstance(source, (str, Path)):
-        source = weight_files(Path(source)) if Path(source).is_dir() else (Path(source),)
-    shapes, where = published_names(abstract_params), {}
     with ExitStack() as stack:
-        for path in source:
-            file = _open(path, stack)
-            where |= {name: file for name in file.keys() if not name.endswith(IGNORED)}
-        today = rename(where) if rename else {name: name for name in where}
-        found = {today[name]: (file, name) for name, file in where.items()}
-        misshaped = {}
-        for name in shapes.keys() & found.keys():
-            file, published = found[name]
-            shape = tuple(file.get_slice(published).get_shape())
-            if shape != shapes[name]:
-                misshaped[name] = f"{name} is {list(shape)}, not {list(shapes[name])}"
-        faults = (
-            ("missing", sorted(shapes.keys() - found.keys())),
-            ("left over", sorted(found.keys() - shapes.keys())),
-            ("of another shape", [misshaped[name] for name in sorted(misshaped)]),
-        )
-        if any(entries for _, entries in faults):
-            raise ValueError(
-                f"the weights in {Path(source[0]).parent} are not those of this network: of the "
-                f"tensors {', '.join(listed(*fault) for fault in faults if fault[1])}"
-            )
+        found = _find(source, abstract_params, rename, stack)
         values = {}
         for path, leaf in flatten_dict(abstract_params).items():
             file, published = found[published_name(path)]
             back = np.argsort(_axes(path, len(leaf.shape)))
-            values[path] = np.array(file.get_tensor(published).transpose(back), dtype, order="C")
+            values[path] = np.array(file.read(published).transpose(back), dtype, order="C")
     return unflatten_dict(values)
+
+
+def check_params(
+    source: Path | str | Sequence[Path],
+    abstract_params: Mapping[str, Any],
+    rename: Rename | None = None,
+) -> None:
+    """Look whether `load_params` can do its work, by the headers of the files alone.
+
+    Raises:
+        ValueError: As `load_params`.
+    """
+    with ExitStack() as stack:
+        _find(source, abstract_params, rename, stack)
+
+
+def _find(
+    source: Path | str | Sequence[Path],
+    abstract_params: Mapping[str, Any],
+    rename: Rename | None,
+    stack: ExitStack,
+) -> dict[str, tuple[Tensors, str]]:
+    """Published name of every parameter -> its file, which `stack` closes, and its name there."""
+    if isinstance(source, (str, Path)):
+        source = weight_files(Path(source)) if Path(source).is_dir() else (Path(source),)
+    shapes, where = published_names(abstract_params), {}
+    for path in source:
+        file = stack.enter_context(open_tensors(path))
+        where |= {name: file for name in file.names() if not name.endswith(IGNORED)}
+    today = rename(where) if rename else {name: name for name in where}
+    found = {today[name]: (file, name) for name, file in where.items()}
+    misshaped, not_floats = {}, {}
+    for name in shapes.keys() & found.keys():
+        file, published = found[name]
+        shape, dtype = file.shape(published), file.dtype(published)
+        if shape != shapes[name]:
+            misshaped[name] = f"{name} is {list(shape)}, not {list(shapes[name])}"
+        if dtype not in (*FLOATS, *FLOATS_8):
+            not_floats[name] = f"{name} is {dtype}"
+    faults = (
+        ("missing", sorted(shapes.keys() - found.keys())),
+        ("left over", sorted(found.keys() - shapes.keys())),
+        ("of another shape", [misshaped[name] for name in sorted(misshaped)]),
+        ("not floating-point", [not_floats[name] for name in sorted(not_floats)]),
+    )
+    if any(entries for _, entries in faults):
+        hint = "; quantised weights are not read" if not_floats else ""
+        raise ValueError(
+            f"the weights in {Path(source[0]).parent} are not those of this network: of the "
+            f"tensors {', '.join(listed(*fault) for fault in faults if fault[1])}{hint}"
+        )
+    return found
 
 
 def save_params(path: Path, params: Mapping[str, Any]) -> None:
@@ -115,12 +144,3 @@ def save_params(path: Path, params: Mapping[str, Any]) -> None:
 
     make_folder(path.parent)
     write_through(path, write)
-
-
-def _open(path: Path, stack: ExitStack) -> Any:
-    """An open safetensors file, closed with `stack`."""
-    try:
-        return stack.enter_context(safetensors.safe_open(path, framework="np"))
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} cannot be read as safetensors: {reason}") from None

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ddb_jax.runtime.file_content import stand_in
 from ddb_jax.runtime.files import make_folder, write_atomically
+from ddb_jax.text_to_image.layout import read_json
 
 log = logging.getLogger("ddb_jax")
 
@@ -212,6 +214,9 @@ def _read_vocabulary(
         folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json")
     )
     if vocab.is_file() and merges.is_file():
+        for path in (vocab, merges):
+            if other := stand_in(path):
+                raise ValueError(f"{path} {other}")
         try:
             return *_tokenizers().models.BPE.read_file(str(vocab), str(merges)), []
         except Exception as error:  # the library raises no narrower class
@@ -231,12 +236,7 @@ def _read_vocabulary(
 
 def _read_json(path: Path, default: dict[str, Any]) -> dict[str, Any]:
     """The object in a JSON file, or `default` if there is no such file."""
-    if not path.is_file():
-        return default
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from None
+    return read_json(path) if path.is_file() else default
 
 
 def _tokenizers() -> ModuleType:

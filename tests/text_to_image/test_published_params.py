@@ -166,7 +166,7 @@ def test_files_that_cannot_be_read(files, tmp_path):
     # What a clone without git-lfs leaves.
     pointer = tmp_path / "model.safetensors"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ValueError, match="safetensors cannot be read as safetensors"):
+    with pytest.raises(ValueError, match="is a git-lfs pointer, not the content: run `git lfs"):
         load_published_params(pointer, ABSTRACT)
 
 
