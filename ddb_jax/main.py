@@ -65,7 +65,7 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
     from ddb_jax.checks import config as config_check
     from ddb_jax.run import pipeline
     from ddb_jax.runtime import processes
-    from ddb_jax.runtime.errors import Interrupted, UserError
+    from ddb_jax.runtime.errors import Interrupted, UserError, write_failure
     from ddb_jax.runtime.files import work_path
     from ddb_jax.runtime.stop import stop_flag
 
@@ -78,7 +78,8 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
         process = (given.coordinator, given.num_processes, given.process_id)
         if given.distributed or any(value is not None for value in process):
             processes.join(*process, given.join_timeout)
-        # Messages that are the same in every process are printed by one.
+        processes.check_platform()
+        # What every process would say alike is said by one.
         log.setLevel(logging.INFO if jax.process_index() == 0 else logging.ERROR)
         config = config_check.load_config(given.config, overrides)
         config_check.check_config(config)
@@ -97,6 +98,8 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
         return processes.leave_alone(1)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if failure := write_failure(error):
+            reason += f"; if it was to be written, {failure[1]} and run again: what is done is kept"
         print(f"error: {reason}.", file=sys.stderr)
         return processes.leave_alone(1)
     except Interrupted as interrupted:
@@ -117,8 +120,14 @@ def command_line() -> int:
     # Tracing makes many long-lived objects: frequent collections take a tenth of the start-up time.
     gc.set_threshold(100_000, 50, 100)
     keep_freed_memory()
-    from ddb_jax.training.compilation import enable_cache
-
+    try:
+        from ddb_jax.training.compilation import enable_cache
+    except ValueError as error:
+        if "JAX flag" not in str(error):
+            raise
+        # JAX reads its environment variables when it is imported.
+        print(f"error: {error}: fix the environment variable of that name.", file=sys.stderr)
+        return 1
     enable_cache()
     return run(given, overrides)
 

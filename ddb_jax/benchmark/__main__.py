@@ -35,6 +35,7 @@ from ddb_jax.data.source import ArraySource
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.files import write_json
 from ddb_jax.runtime.host_memory import keep_freed_memory
+from ddb_jax.runtime.processes import check_platform
 from ddb_jax.runtime.stop import stop_flag
 from ddb_jax.training.compilation import enable_cache
 from ddb_jax.training.mesh import make_mesh
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         presets = choose("--preset", given.preset, PRESETS) if given.preset else []
         sizes = [size for name in presets for size in PRESETS[name]]
         modes = choose("--peer", given.peer, MODES) if given.peer else []
+        check_platform()
         config = config_check.load_config(given.config, overrides)
         if not sizes:
             config_check.check_config(config)

@@ -11,7 +11,6 @@ from ddb_jax.run.plan import Task, requirements
 from ddb_jax.run.records import flatten
 from ddb_jax.runtime import work_directory
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.runtime.files import read_json
 from ddb_jax.text_to_image.captions import read_captions
 
 # Fields that no task reads, but that decide which tasks there are or what they are given.
@@ -65,8 +64,9 @@ def refuse_changed(
     """Stop if any task except the report was made with other settings."""
     differing: list[str] = []
     changed: list[str] = []
-    if (workdir / "config.json").exists():
-        last, now = flatten(read_json(workdir / "config.json")), flatten(config.to_dict())
+    last = work_directory.read_record(workdir / "config.json")
+    if last is not None:
+        last, now = flatten(last), flatten(config.to_dict())
         differing += [
             f"{field} was {last.get(field)!r} and is {now[field]!r}"
             for field in DECIDING
@@ -77,10 +77,10 @@ def refuse_changed(
         record = expected[task.name]
         if task.stage == "report" or previous is None:
             continue
-        if previous["fingerprint"] != record["fingerprint"]:
+        if previous.get("fingerprint") != record["fingerprint"]:
             changed.append(task.name)
             before, now = (
-                {"data": r.get("data"), **flatten(r["config"])} for r in (previous, record)
+                {"data": r.get("data"), **flatten(r.get("config", {}))} for r in (previous, record)
             )
             differing += [
                 f"{field} was {before.get(field)!r} and is {now.get(field)!r}"

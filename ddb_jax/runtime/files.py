@@ -136,8 +136,13 @@ def write_through(
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and not isinstance(error.filename, str):  # of a write: names no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that became read-only: what failed is told
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -169,20 +174,61 @@ def remove(path: Path) -> None:
         path.rmtree(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """Parsed content of a JSON file."""
-    return json.loads(path.read_text())
+class DamagedFile(UserError):
+    """A file that we wrote cannot be read back: a disk was full, or a copy was cut short."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} is damaged ({reason}): remove {path.parent} and run again, which makes it"
+            " again."
+        )
+        self.path, self.reason = path, reason
+
+
+def read_json(path: Path, kind: Any = dict) -> Any:
+    """Parsed content of a JSON file that we wrote.
+
+    Raises:
+        DamagedFile: It is empty, cut short, not JSON, or holds something else than `kind`.
+    """
+    content = path.read_bytes()
+    if not content.strip():
+        raise DamagedFile(path, "it is empty")
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"it is cut short or not JSON: {first_line(error)}") from None
+    if not isinstance(value, kind) or value == {}:  # we write no empty object
+        raise DamagedFile(path, f"it holds {'nothing' if value == {} else type(value).__name__}")
+    return value
 
 
 def load_array(path: Path) -> np.ndarray:
-    """What `save_array` wrote."""
+    """What `save_array` wrote.
+
+    Raises:
+        DamagedFile: It is empty, cut short or something else.
+    """
     with path.open("rb") as file:
-        return np.load(file)
+        try:
+            return np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DamagedFile(path, f"it is cut short or no array: {first_line(error)}") from None
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file in UTF-8 with a header."""
-    return list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
+    """Rows of a CSV file in UTF-8 with a header, as we write it.
+
+    Raises:
+        DamagedFile: It is empty, or cannot be parsed.
+    """
+    try:
+        rows = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
+        if not rows.fieldnames:
+            raise DamagedFile(path, "it is empty")
+        return list(rows)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DamagedFile(path, f"it is no table: {first_line(error)}") from None
 
 
 @contextlib.contextmanager

@@ -97,6 +97,33 @@ def join(
         timer.cancel()
 
 
+def check_platform() -> None:
+    """Have JAX find its devices, which it otherwise does at their first use.
+
+    Raises:
+        UserError: There are none of the platform that is asked for.
+    """
+    try:
+        jax.devices()
+    except Exception as error:  # a missing plugin is an AssertionError
+        if jax.config.jax_platforms:
+            raise UserError(
+                f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, and JAX finds no such device here"
+                f" ({_device_error(error)}): set it to cpu, or to cuda or tpu where there is one and"
+                " JAX is installed for it, or unset it."
+            ) from error
+        raise UserError(
+            f"JAX finds no device ({_device_error(error)}): see that the driver and JAX's plugin"
+            " fit together, or set JAX_PLATFORMS=cpu."
+        ) from error
+
+
+def _device_error(error: Exception) -> str:
+    """What JAX says, without its own advice."""
+    text = first_line(error) if str(error) else "it has no plugin for it"
+    return text.partition(" (set JAX_PLATFORMS")[0].rstrip(".")
+
+
 def leave_if_another_is_gone(error: Exception) -> None:
     """End this process immediately if the error shows that another one ended; prints what to do.
 
@@ -104,7 +131,7 @@ def leave_if_another_is_gone(error: Exception) -> None:
     """
     texts = [str(e) for e in (error, error.__cause__, error.__context__) if e is not None]
     gone = any(sign in text for text in texts for sign in SIGNS_OF_LOSS)
-    if jax.process_count() == 1 or not gone:
+    if not gone or alone():
         return
     print(
         f"error: process {jax.process_index()} of {jax.process_count()} stops, since another one"
@@ -117,9 +144,14 @@ def leave_if_another_is_gone(error: Exception) -> None:
     os._exit(1)
 
 
+def alone() -> bool:
+    """Whether this process has no others to wait for; also where JAX finds no device to ask."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
+
+
 def leave_alone(status: int) -> int:
-    """End this process immediately if others would wait for it; otherwise return `status`."""
-    if jax.process_count() == 1:
+    """End this process at once where there are others, which would wait for it; else `status`."""
+    if alone():
         return status
     sys.stdout.flush()
     sys.stderr.flush()

@@ -7,6 +7,7 @@ fingerprints of the stages it reads from.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -21,6 +22,7 @@ import jax
 
 from ddb_jax.runtime.errors import UserError, first_line
 from ddb_jax.runtime.files import (
+    DamagedFile,
     first_process,
     is_local,
     make_folder,
@@ -108,8 +110,11 @@ def partial_folder(folder: Path) -> Path:
 
 
 def is_done(folder: Path, expected: str) -> bool:
-    """Whether the stage has finished with this fingerprint."""
-    return _says(folder / "done.json", expected)
+    """Whether the stage has finished under this fingerprint, and its small files can be read.
+
+    A stage with a damaged file is not done, and the log says so: it is then made again.
+    """
+    return _says(folder / "done.json", expected) and not _damaged(folder)
 
 
 def finish_rename(folder: Path) -> None:
@@ -129,9 +134,24 @@ def is_begun(folder: Path, expected: str) -> bool:
 def previous_record(folder: Path) -> dict[str, Any] | None:
     """The record with which the stage was last finished or started; None if it never was."""
     for path in (folder / "done.json", partial_folder(folder) / "started.json"):
-        if path.exists():
-            return read_json(path)
+        record = read_record(path)
+        if record is not None:
+            return record
     return None
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file of the work directory; None where it is missing or damaged.
+
+    That it is damaged is said in the log.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read_json(path)
+    except DamagedFile as error:
+        _say_damaged(error.path, error.reason)
+        return None
 
 
 def open_stage(folder: Path, record: dict[str, Any]) -> Path:
@@ -148,8 +168,8 @@ def open_stage(folder: Path, record: dict[str, Any]) -> Path:
         begun = is_begun(folder, record["fingerprint"])
         for stale in dict.fromkeys((folder, partial)):
             if stale.exists() and not (stale == partial and begun):
-                log.info("removing %s, made with other settings", stale)
-                # The completion marker first, because removing the rest may be interrupted.
+                log.info("removing %s, which %s", stale, _why_stale(stale, record))
+                # First what says that it is whole: removing the rest can be cut short.
                 remove(stale / "done.json")
                 remove(stale / "started.json")
                 remove(stale)
@@ -186,4 +206,36 @@ def close_stage(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _says(path: Path, expected: str) -> bool:
-    return path.exists() and read_json(path)["fingerprint"] == expected
+    return (read_record(path) or {}).get("fingerprint") == expected
+
+
+def _damaged(folder: Path) -> bool:
+    """Whether a file at the top of a stage's folder was cut short; the first one is said.
+
+    Only of a local folder: an object of a store appears whole or not at all.
+    """
+    for path in sorted(folder.iterdir()) if is_local(folder) else ():
+        try:
+            if path.suffix == ".json":
+                read_json(path, dict | list)
+            elif path.suffix in (".csv", ".npy") and not path.stat().st_size:
+                raise DamagedFile(path, "it is empty")
+        except DamagedFile as error:
+            _say_damaged(error.path, error.reason)
+            return True
+    return False
+
+
+@functools.cache  # a stage is asked for several times
+def _say_damaged(path: Path, reason: str) -> None:
+    log.warning("warning: %s is damaged (%s): its stage counts as not done", path, reason)
+
+
+def _why_stale(folder: Path, record: dict[str, Any]) -> str:
+    """Why a folder is removed before its stage begins."""
+    for name in ("done.json", "started.json"):
+        if (folder / name).exists():
+            found = read_record(folder / name)
+            same = found is None or found.get("fingerprint") == record["fingerprint"]
+            return "is damaged" if same else "other settings made"
+    return "was left unfinished"

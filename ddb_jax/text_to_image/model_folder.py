@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ddb_jax.runtime.errors import UserError
+from ddb_jax.runtime.errors import UserError, first_line, write_failure
 from ddb_jax.runtime.files import copy_tree, make_folder, write_json
 from ddb_jax.text_to_image import autoencoder, clip_text, unet_condition
 from ddb_jax.text_to_image.layout import PIPELINES, STEMS
@@ -151,9 +151,9 @@ def write_part(folder: Path, part: str, config: Mapping[str, Any], params: Any) 
         write_json(folder / "config.json", dict(config))
         save_params(folder / f"{STEMS[part]}.safetensors", params)
     except OSError as error:
+        reason, fix = write_failure(error) or (first_line(error), "make room")
         raise UserError(
-            f"the weights could not be written to {folder} ({error.strerror or error});"
-            " make room and run again."
+            f"the weights could not be written to {folder} ({reason}); {fix} and run again."
         ) from error
 
 

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from ddb_jax.runtime.errors import UserError, first_line
+from ddb_jax.runtime.errors import UserError, first_line, write_failure
 from ddb_jax.runtime.files import agreed, first_process, is_local, local_copy
 from ddb_jax.runtime.processes import barrier
 from ddb_jax.runtime.remote_steps import RemoteSteps, on_host, write_tree
@@ -117,9 +117,10 @@ class Checkpoints:
             raise self._unwritten(error) from error
 
     def _unwritten(self, error: Exception) -> UserError:
+        reason, fix = write_failure(error) or (first_line(error), "make room")
         return UserError(
-            f"a checkpoint could not be written to {self._directory}"
-            f" ({first_line(error)}); earlier ones are complete: free some space and run again."
+            f"a checkpoint could not be written to {self._directory} ({reason}); the ones before it"
+            f" are whole: {fix} and run again."
         )
 
 
@@ -131,6 +132,7 @@ class _LocalSteps:
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.LatestN(KEPT),
+                cleanup_tmp_directories=True,  # what a kill or a full disk left takes room
             ),
         )
 
@@ -172,9 +174,10 @@ def save_weights(directory: Path, weights: Any) -> None:
             if first_process():
                 write_tree(directory, weights, _write)
     except Exception as error:  # orbax raises many types when a write fails
+        reason, fix = write_failure(error) or (first_line(error), "make room")
         raise UserError(
-            f"the weights could not be written to {directory} ({first_line(error)});"
-            " make room and run again."
+            f"the weights could not be written to {directory} ({reason}); {fix} and run again,"
+            " which goes on from the last checkpoint."
         ) from error
     barrier("the weights are written")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ddb_jax.data.images.records import write_shard
 from ddb_jax.runtime.errors import Interrupted
-from ddb_jax.runtime.files import read_json, write_json
+from ddb_jax.runtime.files import DamagedFile, read_json, write_json
 from ddb_jax.runtime.lock import Lock, try_lock
 from ddb_jax.runtime.progress import Progress
 from ddb_jax.runtime.stop import StopFlag
@@ -55,9 +55,9 @@ class CachedShard:
         try:
             known = read_json(self.verdict_file)
             whole = known["bytes"] == self.file.stat().st_size and "sha256" in known
-            return known["broken"] if whole else None
-        except (OSError, ValueError):
-            return None
+            return dict(known["broken"]) if whole else None
+        except (OSError, ValueError, KeyError, TypeError, DamagedFile):
+            return None  # missing, damaged, or of another version: the images are decoded again
 
     def pixels_hash(self) -> str:
         """SHA-256 of its decoded images; "" where one of them could not be read yet."""

@@ -14,8 +14,9 @@ import numpy as np
 
 from ddb_jax.data.images.records import load_records, write_shard
 from ddb_jax.data.source import ArraySource
-from ddb_jax.runtime.errors import UserError
+from ddb_jax.runtime.errors import UserError, first_line, write_failure
 from ddb_jax.runtime.files import (
+    DamagedFile,
     agreed,
     load_array,
     read_json,
@@ -75,7 +76,7 @@ def write_sampled_set(
     # No larger than a shard, except to be a multiple of the devices.
     devices = context.mesh.size
     batch_size = min(batch_size, -(-shard_size // devices) * devices)
-    whole = [agreed(path.exists) for path in paths]
+    whole = [agreed(functools.partial(_is_whole, path)) for path in paths]
     progress = Progress(context.name, total, unit="images")
     for shard, path in enumerate(paths):
         first, end = shard * shard_size, min((shard + 1) * shard_size, total)
@@ -122,9 +123,10 @@ def _write_shard(
         save_array(_finite_path(path), finite)
         write_through(path, write)
     except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk
+        reason, fix = write_failure(error) or (first_line(error), "make room")
         raise UserError(
-            f"the images could not be written to {path} ({error});"
-            " free some space and run again: earlier files are complete."
+            f"the images could not be written to {path} ({reason});"
+            f" {fix} and run again: earlier files are complete."
         ) from error
 
 
@@ -140,7 +142,8 @@ def load_sampled(folder: Path) -> tuple[ArraySource, np.ndarray]:
         source = load_records(paths, tuple(manifest["image_shape"]))
         finite = np.concatenate([load_array(_finite_path(path)) for path in paths])
     except (OSError, ValueError) as error:
-        raise UserError(f"{error}; remove {folder} to draw the images again.") from error
+        reason = str(error).rstrip(".")
+        raise UserError(f"{reason}; remove {folder} to draw the images again.") from error
     return source, finite
 
 
@@ -153,6 +156,15 @@ def load_finite(folder: Path) -> ArraySource:
         source.images[finite], source.labels[finite], source.bias[finite],
         tuple(np.array(source.paths)[finite]),
     )  # fmt: skip
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether an earlier run has written a shard, and the file beside it can be read."""
+    try:
+        return shard.exists() and load_array(_finite_path(shard)).dtype == bool
+    except (OSError, DamagedFile) as error:
+        log.warning("warning: the images of %s are drawn again: %s", shard, error)
+        return False
 
 
 def _finite_path(shard: Path) -> Path:

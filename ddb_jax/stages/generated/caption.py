@@ -13,7 +13,7 @@ import numpy as np
 
 from ddb_jax.data.source import ArraySource
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.runtime.files import read_json, read_rows, write_json
+from ddb_jax.runtime.files import DamagedFile, read_json, read_rows, write_json
 from ddb_jax.runtime.processes import barrier
 from ddb_jax.runtime.progress import Progress
 from ddb_jax.stages.common.classifier_training import make_outputs, pretrained_variables
@@ -92,7 +92,7 @@ class _Kind(NamedTuple):
 def _from_captioner(context: Context, extracted: np.ndarray, kind: _Kind) -> CaptionTable:
     """Captions of every extracted image; a restart resumes where it stopped."""
     train, so_far = context.dataset.train, context.folder / SO_FAR
-    texts: list[list[str]] = read_json(so_far) if so_far.exists() else []
+    texts = _texts_so_far(so_far, len(extracted))
     barrier("all have read the captions so far")
     caption = kind.make(context)
     progress = Progress(context.name, len(extracted), len(texts), unit="images")
@@ -111,6 +111,18 @@ def _from_captioner(context: Context, extracted: np.ndarray, kind: _Kind) -> Cap
     ]
     indices = np.array([index for index, _ in rows], np.int32)
     return CaptionTable(train.labels[indices], indices, tuple(text for _, text in rows))
+
+
+def _texts_so_far(path: Path, most: int) -> list[list[str]]:
+    """The captions that an earlier run has written; none where the file is missing or damaged."""
+    if not path.exists():
+        return []
+    try:
+        texts = read_json(path, list)
+    except DamagedFile as error:
+        log.warning("warning: %s is damaged (%s): all images are captioned", path, error.reason)
+        return []
+    return texts[:most]
 
 
 def _hugging_face(context: Context) -> Captioner:
