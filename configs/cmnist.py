@@ -91,6 +91,7 @@ def _smoke(c: ConfigDict) -> None:
     """A minute or two of every stage."""
     c.name = "cmnist_smoke"
     c.diffusion.num_steps = 20
+    c.diffusion.warmup_steps = 2
     c.synthesis.images_per_class = 20
     c.measure_synthesis.probe_steps = 10
     c.amplifier.num_steps = 20

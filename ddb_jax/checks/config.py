@@ -1,6 +1,7 @@
 """Everything that can be wrong with a config, found before anything is allocated."""
 
 import difflib
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from ddb_jax.checks.combinations import contradictions, doubts
 from ddb_jax.checks.devices import indivisible_parts, unusable_bfloat16, unusable_remat
 from ddb_jax.checks.field_values import FIELDS, Field
 from ddb_jax.checks.generated_images import batch_sections, unusable_generated
@@ -23,6 +25,8 @@ from ddb_jax.debias.table import method_entry
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.stages.common.generator import build_sampler_table
 from ddb_jax.training.mesh import indivisible_batches
+
+log = logging.getLogger("ddb_jax")
 
 
 def load_config(argument: str, overrides: list[str]) -> ConfigDict:
@@ -179,7 +183,7 @@ def check_config(config: ConfigDict) -> None:
     problems += stand_ins(config)
     problems += _unequal_sizes(config)
     if not problems:
-        problems += unusable_settings(config) + unusable_generated(config)
+        problems += unusable_settings(config) + unusable_generated(config) + contradictions(config)
     for name in ("amplifier", "classifier"):
         section = config[name]
         fields = ("network", "stem", "norm", "dtype")
@@ -189,6 +193,8 @@ def check_config(config: ConfigDict) -> None:
     problems += _unusable_devices(config, drawn)
     if problems:
         raise UserError("; ".join(problems) + ".")
+    for doubt in doubts(config):
+        log.warning("warning: %s", doubt)
 
 
 def _unusable_devices(config: ConfigDict, drawn: Sequence[str]) -> list[str]:

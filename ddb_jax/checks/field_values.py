@@ -131,7 +131,7 @@ FIELDS: dict[str, Field] = {
     "unet.num_res_blocks": Field(POSITIVE),
     "unet.attention_resolutions": Field(entries=int),
     "unet.num_heads": Field(POSITIVE),
-    "unet.dropout": Field(SHARE),
+    "unet.dropout": Field(BELOW_ONE),
     "unet.downsample": Field(choices=("paper", "conv")),
     "unet.upsample": Field(choices=("paper", "nearest")),
     "unet.dtype": Field(choices=DTYPES),
@@ -164,7 +164,7 @@ FIELDS: dict[str, Field] = {
     "amplifier.compare": Field(counts="nothing"),
     "amplifier.loss": Field(choices=("cross_entropy", "generalized_cross_entropy")),
     "amplifier.gce_q": Field(SHARE),
-    "amplifier.label_smoothing": Field(SHARE),
+    "amplifier.label_smoothing": Field(BELOW_ONE),
     "pseudo_groups.rule": Field(choices=PSEUDO_GROUP_RULES),
     "pseudo_groups.gamma": Field(ANY),  # below 0 the rule comes nearer to the error set
     "pseudo_groups.top_share": Field(PART),

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from ddb_jax.debias.generated_images import GENERATED
 from ddb_jax.debias.requirements import OF_AMPLIFIER
 from ddb_jax.debias.table import METHODS, method_entry
+from ddb_jax.models.file_content import stand_in
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.runtime.file_content import stand_in
 from ddb_jax.text_to_image.captioned_set import check_table
 from ddb_jax.text_to_image.captioners import folder_fault
 from ddb_jax.text_to_image.captions import check_captions

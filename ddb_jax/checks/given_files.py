@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ddb_jax.runtime.file_content import stand_in
+from ddb_jax.models.file_content import stand_in
 
 # Weights are read whole by `networks.unusable_network`, Stable Diffusion folders by
 # `generated_images.unusable_generated`.

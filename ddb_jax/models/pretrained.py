@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ddb_jax.models.file_content import stand_in
 from ddb_jax.models.restricted_pickle import RefusedPickle
 from ddb_jax.models.state_dict import read_npz, read_pth, read_safetensors
-from ddb_jax.runtime.file_content import stand_in
 
 
 class Pretrained(NamedTuple):

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from ddb_jax.runtime.file_content import stand_in
+from ddb_jax.models.file_content import stand_in
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 FLOATS_8 = {

@@ -109,8 +109,8 @@ def check_platform() -> None:
         if jax.config.jax_platforms:
             raise UserError(
                 f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, and JAX finds no such device here"
-                f" ({_device_error(error)}): set it to cpu, or to cuda or tpu where there is one and"
-                " JAX is installed for it, or unset it."
+                f" ({_device_error(error)}): set it to cpu, or to cuda or tpu where there is one"
+                " and JAX is installed for it, or unset it."
             ) from error
         raise UserError(
             f"JAX finds no device ({_device_error(error)}): see that the driver and JAX's plugin"

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from ddb_jax.data.images.decode import decode_image
 from ddb_jax.data.sets.captioned_digits import captioned_digits
 from ddb_jax.data.table_file import find_file
+from ddb_jax.models.file_content import stand_in
 from ddb_jax.runtime.errors import UserError, first_few
-from ddb_jax.runtime.file_content import stand_in
 from ddb_jax.text_to_image.captions import read_image_captions
 
 log = logging.getLogger("ddb_jax")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ddb_jax.models.file_content import stand_in
 from ddb_jax.models.safetensors_file import open_tensors
-from ddb_jax.runtime.file_content import stand_in
 from ddb_jax.text_to_image.retrieval import retrieve
 
 Captioner = Callable[[np.ndarray, int], list[list[str]]]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddb_jax.runtime.file_content import is_pointer, stand_in
+from ddb_jax.models.file_content import is_pointer, stand_in
 
 PIPELINES = ("StableDiffusionPipeline",)
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")

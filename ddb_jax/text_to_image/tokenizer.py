@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ddb_jax.runtime.file_content import stand_in
+from ddb_jax.models.file_content import stand_in
 from ddb_jax.runtime.files import make_folder, write_atomically
 from ddb_jax.text_to_image.layout import read_json
 

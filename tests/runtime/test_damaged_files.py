@@ -1,4 +1,4 @@
-"""Small files of a work directory that were cut short: said by name, and their stage is made again."""
+"""Small files of a work directory that are damaged: named, and their stage is made again."""
 
 import errno
 import json

@@ -65,13 +65,6 @@ def test_a_checkpoint_says_so(case, tmp_path, monkeypatch):
     saved.close()
 
 
-def test_what_was_left_of_a_checkpoint_is_removed(tmp_path):
-    (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
-    (tmp_path / "2.orbax-checkpoint-tmp" / "part").write_text("x")
-    checkpoint.Checkpoints(tmp_path).close()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_command_line_says_so(tmp_path, monkeypatch, capsys):
     def fail(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device", "w/erm/table.csv")

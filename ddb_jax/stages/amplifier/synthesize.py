@@ -14,6 +14,7 @@ from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
 from ddb_jax.stages.common.generator import build_unet, init_unet_params, make_image_sampler
 from ddb_jax.stages.common.sampled_set import write_sampled_set
+from ddb_jax.stages.common.picture_names import picture_names
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import abstract_like, load_weights
 from ddb_jax.training.mesh import replicated
@@ -55,5 +56,6 @@ def run(context: Context) -> dict[str, Any]:
         },
     )
     rows = [source.images[source.labels == i][:16] for i in range(num_classes)]
-    save_grid(context.folder / "contact_sheet.png", rows, context.dataset.class_names)
+    names = picture_names(context.dataset.class_names)
+    save_grid(context.folder / "contact_sheet.png", rows, names)
     return {"images": total}

@@ -16,6 +16,7 @@ from ddb_jax.diffusion.noise_schedule import NoiseSchedule, make_schedule
 from ddb_jax.diffusion.samplers import SamplerTable, make_table, sample
 from ddb_jax.models.unet import UNet
 from ddb_jax.stages.common.contact_sheet import save_grid
+from ddb_jax.stages.common.picture_names import picture_names
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import abstract_like, load_weights
 from ddb_jax.training.mesh import jit_over, replicated
@@ -134,4 +135,4 @@ def save_samples(context: Context, params: Any, key: jax.Array, per_class: int =
     numbers = np.arange(len(labels) + padding, dtype=np.int32)
     images, _ = sample(params, key, numbers, np.pad(labels, (0, padding)))
     rows = images[: len(labels)].reshape(context.num_classes, per_class, *images.shape[1:])
-    save_grid(context.folder / "samples.png", rows, context.dataset.class_names)
+    save_grid(context.folder / "samples.png", rows, picture_names(context.dataset.class_names))

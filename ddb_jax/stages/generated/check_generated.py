@@ -22,6 +22,7 @@ from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import read_json, write_json
 from ddb_jax.stages.common.classifier_training import load_classifier
 from ddb_jax.stages.common.contact_sheet import save_grid
+from ddb_jax.stages.common.picture_names import picture_names
 from ddb_jax.stages.common.pixels import small_pixels, small_pixels_of
 from ddb_jax.stages.common.sampled_set import load_sampled, write_sampled_set
 from ddb_jax.stages.context import Context
@@ -120,7 +121,7 @@ def _counts(
 
 
 def _save_sheets(context: Context, images: ArraySource, verdict: np.ndarray) -> None:
-    names = context.dataset.class_names
+    names = picture_names(context.dataset.class_names)
 
     def some(number: int, label: int) -> np.ndarray:
         return images.images[(verdict == number) & (images.labels == label)][:SHOWN]

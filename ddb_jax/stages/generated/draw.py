@@ -12,6 +12,7 @@ from ddb_jax.runtime.files import local_copy, read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
 from ddb_jax.stages.common.sampled_set import write_sampled_set
+from ddb_jax.stages.common.picture_names import picture_names
 from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.captions_table import read_caption_table, write_rows
@@ -72,7 +73,8 @@ def run(context: Context) -> dict[str, Any]:
         },
     )
     rows = [source.images[source.labels == i][:16] for i in range(context.num_classes)]
-    save_grid(context.folder / "contact_sheet.png", rows, context.dataset.class_names)
+    names = picture_names(context.dataset.class_names)
+    save_grid(context.folder / "contact_sheet.png", rows, names)
     return {"images": total, "captions": len(set(prompts))}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ddb_jax.debias.extraction import highest_losses
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.stages.common.contact_sheet import save_grid
+from ddb_jax.stages.common.picture_names import picture_names
 from ddb_jax.stages.common.training_set import read_split
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.captions_table import write_rows
@@ -43,6 +44,6 @@ def run(context: Context) -> dict[str, Any]:
     )
     first = [found.indices[labels == label][:SHOWN] for label in range(len(names))]
     rows = [train.gather(indices)["image"] for indices in first]
-    save_grid(context.folder / "sheet.png", rows, names)
+    save_grid(context.folder / "sheet.png", rows, picture_names(names))
     counts = np.bincount(labels, minlength=len(names)).tolist()
     return {"images": len(labels), "per_class": dict(zip(names, counts, strict=True))}

@@ -27,6 +27,7 @@ from ddb_jax.stages.common.generator import (
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
 from ddb_jax.stages.common.networks import build_classifier, input_size
 from ddb_jax.stages.common.sampled_set import write_sampled_set
+from ddb_jax.stages.common.picture_names import picture_names
 from ddb_jax.stages.context import Context
 from ddb_jax.training.rng import stream
 
@@ -66,7 +67,8 @@ def run(context: Context) -> dict[str, Any]:
         },
     )
     rows = [source.images[source.labels == i][:16] for i in range(num_classes)]
-    save_grid(context.folder / "contact_sheet.png", rows, context.dataset.class_names)
+    names = picture_names(context.dataset.class_names)
+    save_grid(context.folder / "contact_sheet.png", rows, names)
     return {"images": total}
 
 

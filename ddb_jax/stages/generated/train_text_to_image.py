@@ -18,6 +18,7 @@ from ddb_jax.data.source import Example, Source
 from ddb_jax.diffusion.gaussian import denoising_loss, noise_batch
 from ddb_jax.runtime.processes import this_process
 from ddb_jax.stages.common.contact_sheet import save_grid
+from ddb_jax.stages.common.picture_names import picture_names
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.text_to_image_start import (
     from_folder,
@@ -202,4 +203,4 @@ def _sample_grid(context: Context, model: LatentDiffusion, texts: Sequence[str])
         np.concatenate([contexts[rows], contexts[-1:]]),
     )
     images = images[:count].reshape(len(shown), PER_CAPTION, *images.shape[1:])
-    save_grid(context.folder / "samples.png", list(images), shown)
+    save_grid(context.folder / "samples.png", list(images), picture_names(shown, "caption", 100))

@@ -1,4 +1,7 @@
-"""Figures of the report, as PNG bytes; the project's one door to matplotlib."""
+"""Figures of the report, as PNG bytes; the project's one door to matplotlib's plots.
+
+Names are to be drawable, see `picture_names`.
+"""
 
 import io
 import textwrap

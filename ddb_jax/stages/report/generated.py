@@ -15,6 +15,7 @@ from ddb_jax.debias.generated_images import GENERATED
 from ddb_jax.debias.table import method_title
 from ddb_jax.runtime.files import read_json, read_rows
 from ddb_jax.stages.common.sampled_set import MANIFEST
+from ddb_jax.stages.common.picture_names import legend
 from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import page
@@ -73,7 +74,7 @@ def generated_section(context: Context) -> list[str]:
         if GENERATED[source].captions:
             drawn = context.inputs[f"seed_{context.config.seeds[0]}/draw/{source}"]
             parts += _captioned(context, title, drawn, folder)
-        parts.append(page.side_by_side(_sheets(title, folder)))
+        parts.append(page.side_by_side(_sheets(title, folder, context.dataset.class_names)))
     return parts
 
 
@@ -207,13 +208,13 @@ def _sources(prompts: Sequence[dict[str, str]]) -> list[Source]:
     return [found[i] for i in sorted(chosen, key=lambda i: (labels[i], i))]
 
 
-def _sheets(title: str, folder: Path) -> list[str]:
+def _sheets(title: str, folder: Path, names: Sequence[str]) -> list[str]:
     captions = {
         "kept.png": "images that a classifier is trained on, by class.",
         "dropped.png": "images that were dropped, by class and reason.",
     }
     return [
-        page.picture((folder / name).read_bytes(), f"{title}: {caption}")
+        page.picture((folder / name).read_bytes(), f"{title}: {caption}{legend(names)}")
         for name, caption in captions.items()
         if (folder / name).is_file()
     ]

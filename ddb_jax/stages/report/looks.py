@@ -14,6 +14,7 @@ from ddb_jax.evaluation.saliency import grad_cam
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.classifier_training import load_network, make_outputs
 from ddb_jax.stages.common.networks import build_network, input_size
+from ddb_jax.stages.common.picture_names import legend, picture_names
 from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import figures, page
@@ -22,6 +23,7 @@ from ddb_jax.training.compilation import jit
 from ddb_jax.training.rng import data_seed
 
 IMAGES = 8  # in the figure of Grad-CAM
+OVER_IMAGE = 14  # characters of a name that have room there
 POINTS = 1_000  # at most, in that of t-SNE
 
 
@@ -112,18 +114,20 @@ def _saliency(context: Context, biased: Trained, debiased: Trained) -> list[str]
                 f" ({context.config.classifier.network}) does not."
             )
         ]
+    drawn = picture_names(names, longest=OVER_IMAGE)
     rows = {
-        one.title: (heat, [f"says {names[k]}" for k in one.predicted[chosen]])
+        one.title: (heat, [f"says {drawn[k]}" for k in one.predicted[chosen]])
         for one, heat in zip(pair, maps, strict=True)
     }
     size = input_size(context.config.classifier, test)
     seen = np.asarray(jit(lambda images: to_input(images, size, "unit"))(images))
-    png = figures.saliency_maps(seen, [names[k] for k in test.labels[chosen]], rows)
+    png = figures.saliency_maps(seen, [drawn[k] for k in test.labels[chosen]], rows)
     caption = (
         "Grad-CAM (arXiv 1610.02391): bright is what speaks for the class that each predicts."
         f" Test images that {biased.title} gets wrong and {debiased.title} right, {len(chosen)} of"
         f" {int(won.sum()):,}; they are chosen for that and are not typical. Where the bias"
         " lies in the object itself, as a colour does, both may look at the same place."
+        f"{legend(names, longest=OVER_IMAGE)}"
     )
     return [page.picture(png, caption)]
 
@@ -165,16 +169,18 @@ def _embedding(context: Context, biased: Trained, debiased: Trained) -> list[str
     chosen = np.sort(rng.permutation(len(test))[:POINTS])
     seed = int(rng.integers(2**31))
     columns = {one.title: embed(one.features[chosen], seed) for one in (biased, debiased)}
-    rows = {"class": (test.labels[chosen], dataset.class_names)}
+    rows = {"class": (test.labels[chosen], picture_names(dataset.class_names))}
+    meant = legend(dataset.class_names)
     if np.any(test.bias >= 0) and dataset.bias_is_marker:
         rows["aligned or not"] = (conflicting(test)[chosen], ("aligned", "conflicting"))
     elif np.any(test.bias >= 0):
-        rows["bias"] = (test.bias[chosen], dataset.bias_names)
+        rows["bias"] = (test.bias[chosen], picture_names(dataset.bias_names, "bias"))
+        meant += legend(dataset.bias_names, "bias")
     png = figures.scatter_grid(columns, rows)
     caption = (
         f"t-SNE of the features before the last layer, of {len(chosen):,}"
         f"{' of the' if len(chosen) < len(test) else ''} test images: neighbours stay neighbours,"
         " while distances, sizes and axes mean nothing. A classifier that follows the bias puts"
-        " images of one bias together; a debiased one those of one class."
+        f" images of one bias together; a debiased one those of one class.{meant}"
     )
     return [page.picture(png, caption)]

@@ -12,6 +12,7 @@ from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.runtime.files import copy_file, read_json, write_atomically, write_json
 from ddb_jax.stages.common.contact_sheet import grid_image
 from ddb_jax.stages.common.sampled_set import load_finite
+from ddb_jax.stages.common.picture_names import legend, picture_names
 from ddb_jax.stages.common.scores_table import read_scores, select_split
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import figures, page
@@ -171,7 +172,7 @@ def _sheets(context: Context, scores: Path | None) -> list[str]:
             for i in range(len(dataset.class_names))
         ]
         caption = "Synthetic images by class: the generator's idea of each class."
-        parts.append(page.picture(_sheet(rows, dataset.class_names), caption))
+        parts.append(_sheet(rows, dataset.class_names, caption))
     if scores:
         table = select_split(read_scores(scores / "scores.csv"), "train")
         rows = []
@@ -185,14 +186,14 @@ def _sheets(context: Context, scores: Path | None) -> list[str]:
             "Real training images that are flagged as bias-conflicting, the most suspicious"
             " first. Mislabelled images also show up here."
         )
-        parts.append(page.picture(_sheet(rows, dataset.class_names), caption))
+        parts.append(_sheet(rows, dataset.class_names, caption))
     return [page.side_by_side(parts)] if parts else []
 
 
-def _sheet(rows: list[np.ndarray], names: tuple[str, ...]) -> bytes:
+def _sheet(rows: list[np.ndarray], names: tuple[str, ...], caption: str) -> str:
     buffer = io.BytesIO()
-    grid_image(rows, names).save(buffer, format="png")
-    return buffer.getvalue()
+    grid_image(rows, picture_names(names)).save(buffer, format="png")
+    return page.picture(buffer.getvalue(), caption + legend(names))
 
 
 def _histograms(scores: Path | None, compared: Path | None) -> list[str]:

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from ddb_jax.runtime.file_content import is_pointer, stand_in
+from ddb_jax.models.file_content import is_pointer, stand_in
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 3438167540\n"
 
