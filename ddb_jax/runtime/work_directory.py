@@ -37,6 +37,7 @@ from ddb_jax.runtime.processes import barrier
 log = logging.getLogger("ddb_jax")
 
 SEEN_WITHIN = 120  # seconds
+LISTS = ("captions_so_far.json",)  # JSON files of stages that hold a list; the others, an object
 
 
 def fingerprint(content: Any) -> str:
@@ -217,7 +218,7 @@ def _damaged(folder: Path) -> bool:
     for path in sorted(folder.iterdir()) if is_local(folder) else ():
         try:
             if path.suffix == ".json":
-                read_json(path, dict | list)
+                read_json(path, list if path.name in LISTS else dict)
             elif path.suffix in (".csv", ".npy") and not path.stat().st_size:
                 raise DamagedFile(path, "it is empty")
         except DamagedFile as error:

@@ -106,7 +106,7 @@ def test_sections_of_one_kind_share_their_ranges(name, held, refused, words):
         ("data.seed", (0, 2**32 - 1), (-1, 2**32)),
         ("pseudo_groups.gamma", (-2.0, 0.0, 3.0), ()),
         ("pseudo_groups.top_share", (0.01, 0.99), (0.0, 1.0)),
-        ("unet.dropout", (0.0, 1.0), (-0.1, 1.1)),
+        ("unet.dropout", (0.0, 0.9), (-0.1, 1.0)),
         ("diffusion.beta_start", (0.001,), (0.0, 1.0)),
         # A learning rate of 0 freezes a backbone; a second network that never learns is no use.
         ("classifier.backbone_lr_scale", (0.0, 1.0), (-0.1,)),
