@@ -128,7 +128,8 @@ def test_sizes_with_resizing_off(pets, refused):
     off = "--config.data.resize=none"
     error = refused(pets, off)
     assert "image_size 32" in error and "64" in error and "make them one" in error
-    error = refused(pets, off, "--config.diffusion.image_size=64")
+    sides = ("--config.diffusion.image_size=64", "--config.unet.attention_resolutions=16")
+    error = refused(pets, off, *sides)
     assert "16 of 16 images" in error and "all images must be 64 x 64" in error
     assert "set config.data.resize" in error
 
@@ -184,7 +185,10 @@ def test_a_failure_of_the_system_names_the_file(tmp_path, monkeypatch, capfd):
 
     monkeypatch.setattr("ddb_jax.run.pipeline.run", fail)
     assert main(["--config=configs/digits.py:smoke", f"--workdir={tmp_path}"]) == 1
-    assert capfd.readouterr().err == "error: /disk/file: No space left on device.\n"
+    assert capfd.readouterr().err == (
+        "error: /disk/file: No space left on device; if it was to be written, make room there and"
+        " run again: what is done is kept.\n"
+    )
     (tmp_path / "file").write_text("")
     assert download(["mnist", "--root", str(tmp_path / "file")]) == 1
     assert capfd.readouterr().err == f"error: {tmp_path}/file/mnist: Not a directory.\n"

@@ -9,8 +9,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from ddb_jax.checks.combinations import contradictions, doubts, unet_sides
+from ddb_jax.checks.config import check_config
 from ddb_jax.configs import base, digits
 from ddb_jax.configs import presets as shared_presets
+from ddb_jax.runtime.errors import UserError
 from ddb_jax.stages.common.generator import build_unet, init_params
 
 FOLDER = Path(base.__file__).parent
@@ -203,3 +205,15 @@ def test_the_sides_are_those_at_which_the_network_attends(size, levels):
         modules = {path[0] for path in flatten_dict(params)}
         attending = {name for name in modules if "attention" in name} - {"mid_attention"}
         assert {name.rpartition("_attention")[0] for name in attending} == {f"down_{level}"}
+
+
+def test_they_are_part_of_what_refuses_a_config(caplog):
+    config = digits.get_config("smoke")
+    config.num_devices = 1
+    config.diffusion.num_steps = config.diffusion.warmup_steps = 4
+    check_config(config)
+    (record,) = caplog.records
+    assert record.message.startswith("warning: config.diffusion.warmup_steps is 4, and config.")
+    config.diffusion.image_size = 24
+    with pytest.raises(UserError, match=r"none of them is a side of the UNet .* 24, 12, 6: name"):
+        check_config(config)
