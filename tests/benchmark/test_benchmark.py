@@ -23,6 +23,7 @@ TINY = [
     "--config.diffusion.image_size=8",
     "--config.diffusion.batch_size=4",
     "--config.unet.channel_mults=(1,)",
+    "--config.unet.attention_resolutions=()",
     "--config.synthesis.batch_size=4",
     "--config.text_to_image.num_steps=2",
     "--config.text_to_image.batch_size=2",
