@@ -64,7 +64,9 @@ def load_model(folder: Path | str, dtype: Any) -> LatentDiffusion:
         layout = read_layout(folder)
         networks = _networks(layout, dtype)
         params = {
-            name: load_published_params(network.files, network.abstract, jnp.dtype(dtype), network.rename)
+            name: load_published_params(
+                network.files, network.abstract, jnp.dtype(dtype), network.rename
+            )
             for name, network in networks.items()
         }
         tokenize = load_tokenizer(layout.tokenizer)

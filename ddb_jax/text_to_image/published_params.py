@@ -84,10 +84,10 @@ def check_params(
     abstract_params: Mapping[str, Any],
     rename: Rename | None = None,
 ) -> None:
-    """Look whether `load_params` can do its work, by the headers of the files alone.
+    """Look whether `load_published_params` can do its work, by the headers of the files alone.
 
     Raises:
-        ValueError: As `load_params`.
+        ValueError: As `load_published_params`.
     """
     with ExitStack() as stack:
         _find(source, abstract_params, rename, stack)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ddb_jax.models.file_content import stand_in
 from ddb_jax.runtime.files import make_folder, write_atomically
-from ddb_jax.text_to_image.layout import read_json
+from ddb_jax.text_to_image.layout import read_model_json
 
 log = logging.getLogger("ddb_jax")
 
@@ -236,7 +236,7 @@ def _read_vocabulary(
 
 def _read_json(path: Path, default: dict[str, Any]) -> dict[str, Any]:
     """The object in a JSON file, or `default` if there is no such file."""
-    return read_json(path) if path.is_file() else default
+    return read_model_json(path) if path.is_file() else default
 
 
 def _tokenizers() -> ModuleType:

@@ -13,7 +13,7 @@ from ddb_jax.checks.config import check_config
 from ddb_jax.configs import base, digits
 from ddb_jax.configs import presets as shared_presets
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.stages.common.generator import build_unet, init_params
+from ddb_jax.stages.common.generator import build_unet, init_unet_params
 
 FOLDER = Path(base.__file__).parent
 
@@ -200,7 +200,7 @@ def test_the_sides_are_those_at_which_the_network_attends(size, levels):
     for level, side in enumerate(unet_sides(config)):
         config.unet.attention_resolutions = (side,)
         unet = build_unet(config, 2)
-        build = functools.partial(init_params, unet, jax.random.key(0), (size, size, 3))
+        build = functools.partial(init_unet_params, unet, jax.random.key(0), (size, size, 3))
         params = jax.eval_shape(build)
         modules = {path[0] for path in flatten_dict(params)}
         attending = {name for name in modules if "attention" in name} - {"mid_attention"}

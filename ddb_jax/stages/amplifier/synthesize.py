@@ -13,8 +13,8 @@ import numpy as np
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
 from ddb_jax.stages.common.generator import build_unet, init_unet_params, make_image_sampler
-from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.common.picture_names import picture_names
+from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.context import Context
 from ddb_jax.training.checkpoint import abstract_like, load_weights
 from ddb_jax.training.mesh import replicated

@@ -11,8 +11,8 @@ import numpy as np
 from ddb_jax.runtime.files import local_copy, read_json
 from ddb_jax.stages.common.contact_sheet import save_grid
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
-from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.common.picture_names import picture_names
+from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.generated.captions_table import read_caption_table, write_rows

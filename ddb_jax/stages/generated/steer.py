@@ -26,8 +26,8 @@ from ddb_jax.stages.common.generator import (
 )
 from ddb_jax.stages.common.images_per_class import images_per_class, labels_in_turn
 from ddb_jax.stages.common.networks import build_classifier, input_size
-from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.common.picture_names import picture_names
+from ddb_jax.stages.common.sampled_set import write_sampled_set
 from ddb_jax.stages.context import Context
 from ddb_jax.training.rng import stream
 

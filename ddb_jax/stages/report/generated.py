@@ -14,8 +14,8 @@ from ddb_jax.data.images.records import open_records
 from ddb_jax.debias.generated_images import GENERATED
 from ddb_jax.debias.table import method_title
 from ddb_jax.runtime.files import read_json, read_rows
-from ddb_jax.stages.common.sampled_set import MANIFEST
 from ddb_jax.stages.common.picture_names import legend
+from ddb_jax.stages.common.sampled_set import MANIFEST
 from ddb_jax.stages.common.scores_table import rank_in_class
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import page

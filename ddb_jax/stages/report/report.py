@@ -11,8 +11,8 @@ from ddb_jax.debias.table import method_entry, method_title
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.runtime.files import copy_file, read_json, write_atomically, write_json
 from ddb_jax.stages.common.contact_sheet import grid_image
-from ddb_jax.stages.common.sampled_set import load_finite
 from ddb_jax.stages.common.picture_names import legend, picture_names
+from ddb_jax.stages.common.sampled_set import load_finite
 from ddb_jax.stages.common.scores_table import read_scores, select_split
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import figures, page
