@@ -31,7 +31,7 @@ def get_config(preset=""):
     config.amplifier.compare = False
     return config
 """
-TIMEOUT = 240  # seconds, for all processes of a run
+TIMEOUT = 900  # seconds, for all processes of a run, beside other tests
 
 
 @pytest.fixture(scope="module")

@@ -1,47 +1,28 @@
 """Sets as the library datasets writes them; those of its own hand where it is installed."""
 
 import gc
-import io
 import json
 import shutil
 
 import numpy as np
 import pytest
-from image_tree import make_tree, table
+from huggingface_folder import (
+    COLUMNS,
+    LABELS,
+    NAMES,
+    PLACES,
+    decoded,
+    pixels,
+    png,
+    refused,
+    write_folder,
+)
 from PIL import Image
 
 from ddb_jax.checks.config import load_config
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.images.decode import decode_image
 from ddb_jax.data.sets.huggingface import open_huggingface
-from ddb_jax.data.sets.huggingface_layout import split_roles
-
-LABELS = {"train": [0, 2, 0, 2, 2], "test": [2, 0]}
-PLACES = {"train": ["sea", "land", "sea", "land", None], "test": ["sea", "land"]}
-NAMES = ["cow", "horse", "camel"]  # no image shows a horse
-
-
-def pixels(split, row):
-    rng = np.random.default_rng([len(split), row])
-    return rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
-
-
-def png(array):
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def decoded(content):
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image)
-
-
-def refused(root, **settings):
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        open_huggingface(root, **settings)
-    assert "\n" not in str(error.value) and str(root) in str(error.value)
-    return str(error.value)
 
 
 def check_pets(found):
@@ -85,9 +66,6 @@ def pets():
             for split, labels in LABELS.items()
         }
     )
-
-
-COLUMNS = {"label_column": "animal", "bias_column": "place"}
 
 
 def test_what_save_to_disk_wrote(pets, tmp_path):
@@ -265,71 +243,6 @@ def test_without_pyarrow_the_command_is_named(tmp_path, monkeypatch):
         open_huggingface(tmp_path)
 
 
-def write_folder(root):
-    """An image folder with a metadata.csv in every split, as the hub's documentation shows it."""
-    for split, labels in LABELS.items():
-        for row in range(len(labels)):
-            file = root / split / "images" / f"{row}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(png(pixels(split, row)))
-        lines = [
-            f"images/{row}.png,{NAMES[label]},{place or ''}"
-            for row, (label, place) in enumerate(zip(labels, PLACES[split], strict=True))
-        ]
-        (root / split / "metadata.csv").write_text("file_name,animal,place\n" + "\n".join(lines))
-
-
-def test_image_folder_with_metadata(tmp_path):
-    write_folder(tmp_path)
-    found = open_huggingface(tmp_path, **COLUMNS)
-    assert found.open_image is None and found.content_key == ""
-    assert found.listing.class_names == ("camel", "cow")
-    assert table(found.listing.splits["test"]) == [
-        ("test/images/0.png", 0, 1),
-        ("test/images/1.png", 1, 0),
-    ]
-    assert found.listing.bias_names == ("land", "sea")
-    assert found.listing.splits["train"].bias.tolist() == [1, 0, 1, 0, -1]
-
-
-def test_one_metadata_file_and_its_column_split(tmp_path):
-    make_tree(tmp_path, [f"{i}.png" for i in range(4)])
-    (tmp_path / "metadata.csv").write_text(
-        "file_name,Label,split\n0.png,a,train\n1.png,b,train\n2.png,a,extra\n3.png,b,Test\n"
-    )
-    listing = open_huggingface(tmp_path, label_column="Label").listing
-    assert table(listing.splits["train"]) == [("0.png", 0, -1), ("1.png", 1, -1)]
-    assert table(listing.splits["test"]) == [("3.png", 1, -1)]
-    assert listing.notes == (f"1 other split of {tmp_path} are not read.",)
-    listing = open_huggingface(tmp_path, ("train", "Test", "extra"), label_column="label").listing
-    assert table(listing.splits["test"]) == [("2.png", 0, -1)]
-    assert "no column animal" in refused(tmp_path, label_column="animal")
-    (tmp_path / "2.png").unlink()
-    assert "line 4 of" in refused(tmp_path) and "names 2.png, which is not a" in refused(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("found", "asked", "sentence"),
-    [
-        (["a", "b"], ("", "", ""), "no training split, there is a, b"),
-        (["train", "val", "dev"], ("", "", ""), "several splits that look like validation"),
-        (["train", "test"], ("train", "test", "test"), "one split cannot be two of"),
-        (["train"], ("Train", "", ""), "no split 'Train', there is train"),
-    ],
-)
-def test_splits_that_are_not_clear(tmp_path, found, asked, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        split_roles(tmp_path, found, asked)
-
-
-def test_the_usual_names_of_splits(tmp_path):
-    assert split_roles(tmp_path, ["Training", "dev", "extra", "Testing"], ("", "", "")) == {
-        "train": "Training",
-        "validation": "dev",
-        "test": "Testing",
-    }
-
-
 def test_a_set_is_decoded(parquet, tmp_path):
     parquet(tmp_path / "set/train.parquet", **rows(labels=["cow", "camel"] * 20))
     config = load_config(
@@ -339,7 +252,7 @@ def test_a_set_is_decoded(parquet, tmp_path):
     dataset = load_dataset(config.data, 8)
     assert dataset.class_names == ("camel", "cow")
     assert sum(len(source) for source in dataset.splits.values()) == 40
-    assert "brings no test split" in " ".join(dataset.notes)
+    assert "has no test split" in " ".join(dataset.notes)
     first = dataset.train.paths[0]
     image = dataset.train.gather(np.array([0]))["image"][0]
     expected = decode_image(png(pixels("train", int(first[-7:]))), 8, config.data.resize)
