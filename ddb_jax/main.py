@@ -2,11 +2,17 @@
 
 --config=FILE.py[:PRESET]  the run's settings; --config.FIELD=VALUE changes one of them. Where there
                            is no such file, configs/NAME.py is the one that comes with the package
+                           (:smoke is a short run of every stage). Every field: configs/base.py;
+                           the methods: docs/methods.md
 --workdir=FOLDER           where everything is written (runs/<config.name>); may be gs://BUCKET/NAME
+                           (pip install 'ddb_jax[gcs]') or s3://BUCKET/NAME ([s3])
 --stage=NAME               run only this stage, or only this task of --dry_run's list
 --dry_run                  print what is done, what would run, and how many operations it takes;
                            --dry_run=memory compiles the training steps and prints their memory, too
 --rerun                    do again what other settings made in this work directory
+
+Finished stages are skipped, so the same command resumes a run. Ctrl-C or SIGTERM saves first; a
+killed run loses what came after the last checkpoint.
 
 One run of several processes, each started with the same command (docs/launch.md):
 --distributed              a TPU pod, Slurm or Open MPI says which processes there are
