@@ -155,7 +155,10 @@ STAGES: dict[str, Stage] = {
     ),
     "filter_captions": Stage(filter_captions.run, "classifier", ("data", "text_filter")),
     "train_autoencoder": Stage(
-        train_autoencoder.run, "generator", ("data", "captioned", *AUTOENCODER)
+        train_autoencoder.run,
+        "generator",
+        ("data", "captioned", *AUTOENCODER),
+        shows=("train_text_to_image",),  # whose UNet must fit, else it stops before training
     ),
     "train_text_to_image": Stage(
         train_text_to_image.run,

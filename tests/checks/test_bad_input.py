@@ -232,7 +232,7 @@ def test_the_report_claims_nothing_about_a_bias_that_is_not_known(bias, tmp_path
     assert ("No image has a bias label" in found) == (bias < 0)
     assert ("Against the true bias labels: AUROC 0.8750" in found) == (bias == 0)
     histograms = "".join(report._histograms(folder, None))
-    assert ("finds the conflicting ones" in histograms) == (bias == 0)
+    assert ("finds the conflicting images" in histograms) == (bias == 0)
 
     entry = {"method": "erm", "title": "ERM", "selection": "last", "seeds": 1, "tries": 1}
     assert "oracle" not in "".join(report._results(context, [entry], ()))

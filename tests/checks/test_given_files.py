@@ -34,7 +34,7 @@ def test_tables_that_are_none(config, field, tmp_path):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("label,generated_text\ncat,a cat\n", "has no column path and no caption, its first line"),
+        ("label,generated_text\ncat,a cat\n", "no column path: it must have path,caption"),
         ("file,caption\na.png,x\n", "has no column path, its first line is 'file,caption'"),
         ("path,caption\nb.png,x\n", "b.png cannot be read (No such file or directory)"),
         ("path,caption\npage.png,x\n", "page.png is a web page, not the content"),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from ddb_jax.configs import base
 from ddb_jax.debias.contract import (
     SAMPLINGS,
     FrozenFeatures,

@@ -66,7 +66,7 @@ def traced(seed, config, folder, monkeypatch, stage):
     source = ArraySource(np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 2, np.full(8, -1))
     context = SimpleNamespace(
         config=config, num_classes=2, seed=seed, name="a", folder=folder, mesh=make_mesh(1),
-        stop=None, generator_dataset=SimpleNamespace(train=source),
+        stop=None, dataset=SimpleNamespace(train=source),
     )  # fmt: skip
     module = train_diffusion if stage == "diffusion" else classifier
     monkeypatch.setattr(module, "fit", recording_fit)

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from ddb_jax.stages.common.drawing import _finite_path, _is_whole
 
 from ddb_jax.runtime.files import save_array
+from ddb_jax.stages.common.sampled_set import _finite_path, _is_whole
 from ddb_jax.stages.generated.caption import _texts_so_far
 
 
