@@ -5,7 +5,8 @@
 
 Network, optimiser and loop are Flax's and optax's; what comes from ddb_jax is imported by name.
 With the scores of seed 0 plain training gets 38.9% of the conflicting test images right after 150
-steps and 63.3% after 500, Recipe II 68.7% and 68.0%.
+steps and 63.3% after 500, Recipe II 68.7% and 68.0%. One seed; network and steps were chosen with
+these test images in view, so this is an example and not a result.
 """
 
 import sys

@@ -81,7 +81,7 @@ def test_the_figures_of_a_step_agree(measured):
             "operations a second", "operations of a step, by the compiler",
         )
     )  # fmt: skip
-    # Three passes over three hidden layers of 8 and a head, but for the images' gradient; then some
+    # Three passes over three hidden layers of 8 and a head, without the images' gradient; then some
     # dozens of operations of AdamW on every parameter.
     weights = 3 * 64 * 8 + 8 * 8 + 8 * 8 + 8 * 10
     products = 2 * BATCH_SIZE * (3 * weights - 3 * 64 * 8)
