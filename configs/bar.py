@@ -27,6 +27,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.name = "bar"
     c.methods = ("erm", "ddb_i", "ddb_i_error_set", "ddb_ii")
     c.data.name = "bar"
+    presets.published_images(c)
     c.data.pct = ""  # "1pct" or "5pct" for BiasEnsemble's tree
 
     base.from_imagenet(c.amplifier, "densenet121", "data/weights/densenet121-a639ec97.pth")

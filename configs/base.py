@@ -54,6 +54,11 @@ def _data(c: ConfigDict) -> None:
     # How images become squares: "squash" scales both sides; "center_crop" scales the shorter side
     # and crops the longer one; "none" accepts only images of the right size.
     c.data.resize = "squash"
+    # What transparent parts show: a colour's name, "#rrggbb", or "stored" for the colour that the
+    # file has under them, often black.
+    c.data.background = "white"
+    # Whether a run goes on where a test image is a training or validation image, too.
+    c.data.allow_leaks = False
     c.data.max_broken = 0  # images that may be left out because they cannot be read
     c.data.cache = ""  # folder of the decoded images; "" is ddb_jax in the user's cache folder
     c.data.num_threads = 0  # decoding threads; 0 is one per core

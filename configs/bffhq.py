@@ -21,6 +21,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c = base.get_config()
     c.name = "bffhq"
     c.data.name = "bffhq"
+    presets.published_images(c)
     c.data.pct = "0.5pct"
 
     base.from_imagenet(c.amplifier, "densenet121", "data/weights/densenet121-a639ec97.pth")

@@ -25,6 +25,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
 
     c.data.name = "ccifar10"
+    presets.published_images(c)  # of the tree
     c.data.conflicting_share = 0.005  # of train and validation; 0.9 is no bias
     c.data.counts = "published"  # or "exact_share", see ddb_jax/data/sets/ccifar10.py
     c.data.severity = 5  # 1 to 5, as in CIFAR-10-C; the "severity 4" of LfF's sets is 5 here

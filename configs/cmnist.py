@@ -31,6 +31,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
 
     c.data.name = "cmnist"
+    presets.published_images(c)  # of the tree
     c.data.conflicting_share = 0.005  # of train and validation; 0.9 is no bias
     c.data.counts = "published"  # or "exact_share", see ddb_jax/data/sets/cmnist.py
     c.data.pct = "0.5pct"  # of the published tree, data.name=cmnist_tree

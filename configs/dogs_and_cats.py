@@ -20,6 +20,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c = base.get_config()
     c.name = "dogs_and_cats"
     c.data.name = "dogs_and_cats"
+    presets.published_images(c)
     c.data.pct = "1pct"
 
     base.from_imagenet(c.amplifier, "densenet121", "data/weights/densenet121-a639ec97.pth")

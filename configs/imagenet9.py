@@ -22,6 +22,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c.name = "imagenet9"
     c.methods = ("erm", "ddb_i", "ddb_i_error_set", "ddb_ii")
     c.data.name = "imagenet9"
+    presets.published_images(c)
     c.data.imagenet_a_root = ""
     c.data.resize = "center_crop"
 

@@ -25,6 +25,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c = base.get_config()
     c.name = "urbancars"
     c.data.name = "urbancars"
+    presets.published_images(c)
     c.evaluation.group_by = "bias"  # class x background x object, eight groups
 
     base.from_imagenet(c.amplifier, "densenet121", "data/weights/densenet121-a639ec97.pth")

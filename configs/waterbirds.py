@@ -22,6 +22,7 @@ def get_config(preset: str = "") -> ConfigDict:
     c = base.get_config()
     c.name = "waterbirds"
     c.data.name = "waterbirds"
+    presets.published_images(c)
 
     base.from_imagenet(c.amplifier, "densenet121", "data/weights/densenet121-a639ec97.pth")
     c.amplifier.num_steps = 2_000

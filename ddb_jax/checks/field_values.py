@@ -113,6 +113,8 @@ FIELDS: dict[str, Field] = {
     "data.validation_share": Field(PART),
     "data.test_share": Field(PART),
     "data.resize": Field(choices=RESIZES),
+    "data.background": Field(counts="nothing"),
+    "data.allow_leaks": Field(counts="nothing"),
     "data.max_broken": Field(NOT_NEGATIVE, counts="nothing"),
     "data.cache": Field(counts="nothing"),
     "data.num_threads": Field(NOT_NEGATIVE, counts="nothing"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ddb_jax.data.image_check import sizes_sentence
 from ddb_jax.data.source import Dataset
 
 
@@ -23,6 +24,14 @@ def counts(dataset: Dataset) -> dict[str, dict[str, Any]]:
             "unknown": int(np.sum(~known)),
         }
     return table
+
+
+def overview(dataset: Dataset) -> tuple[list[str], list[str]]:
+    """What a set is, before anything is trained: warnings, and then facts, one to a line."""
+    warnings = [*dataset.warnings, *count_mismatches(dataset)]
+    sizes = sizes_sentence(dataset)
+    facts = [*dataset.notes, *describe(dataset), *([sizes] if sizes else []), counts_table(dataset)]
+    return warnings, facts
 
 
 def describe(dataset: Dataset) -> tuple[str, ...]:

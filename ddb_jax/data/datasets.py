@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ddb_jax.data.image_check import check_images
+from ddb_jax.data.images.decode import Rules
 from ddb_jax.data.images.prepare import load_listing
 from ddb_jax.data.listing import Files, Listing, complete_splits
 from ddb_jax.data.sets.align_conflict import list_align_conflict
@@ -168,10 +170,19 @@ def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -
 
     Raises:
         FileNotFoundError: A file or folder is missing.
-        ValueError: There is no such data set, its files are not as they should be, or it fails
-            `check_dataset`.
+        ValueError: There is no such data set, its files are not as they should be, it fails
+            `check_dataset`, or its images have a finding that is refused.
         Interrupted: `stop` was set.
     """
+    dataset = open_dataset(settings, image_size, stop)
+    refused = [finding.sentence for finding in dataset.findings if finding.refused]
+    if refused:
+        raise ValueError(" ".join([f"{dataset.name}: {refused[0]}", *refused[1:]]))
+    return dataset
+
+
+def open_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -> Dataset:
+    """As `load_dataset`, but what is found in the images refuses nothing."""
     if settings.name not in DATASETS:
         raise ValueError(f"there is no data set {settings.name!r}, there is {', '.join(DATASETS)}.")
     if missing := missing_settings(settings):
@@ -189,8 +200,7 @@ def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -
         )
         dataset = load_listing(
             listing,
-            image_size=image_size,
-            resize=settings.resize,
+            rules=Rules(image_size, settings.resize, settings.background),
             cache_dir=cache_folder(settings),
             max_broken=settings.max_broken,
             num_threads=settings.num_threads,
@@ -198,7 +208,15 @@ def load_dataset(settings: Any, image_size: int, stop: StopFlag | None = None) -
             **opened,
         )
     check_dataset(dataset)
-    return replace(dataset, fingerprint=_fingerprint(dataset))
+    findings = check_images(
+        dataset, background=settings.background, allow_leaks=settings.allow_leaks
+    )
+    return replace(
+        dataset,
+        fingerprint=_fingerprint(dataset),
+        findings=findings,
+        warnings=(*dataset.warnings, *(f.sentence for f in findings if not f.refused)),
+    )
 
 
 def missing_settings(settings: Any) -> list[str]:

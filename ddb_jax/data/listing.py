@@ -31,6 +31,14 @@ class Files:
         paths = tuple(self.paths[int(i)] for i in positions)
         return Files(paths, self.labels[positions], self.bias[positions])
 
+    def joined(self, other: "Files") -> "Files":
+        """These files, then the others."""
+        return Files(
+            (*self.paths, *other.paths),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.bias, other.bias]),
+        )
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -47,6 +55,7 @@ class Listing:
         bias_is_marker: See `Dataset`.
         published_counts: See `Dataset`.
         warnings: Sentences on what may cost the user data; logged as warnings before all notes.
+        drawn: The splits that were drawn from train.
     """
 
     name: str
@@ -59,6 +68,7 @@ class Listing:
     bias_is_marker: bool = False
     published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
 
 
 def complete_splits(
@@ -110,4 +120,38 @@ def complete_splits(
         drawn if split == "train" else split: table
         for split, table in listing.published_counts.items()
     }
-    return replace(listing, splits=splits, notes=tuple(notes), published_counts=published)
+    return replace(
+        listing,
+        splits=splits,
+        notes=tuple(notes),
+        published_counts=published,
+        drawn=tuple(split for split in splits if split not in listing.splits),
+    )
+
+
+def keep_copies_together(listing: Listing, contents: Mapping[str, str]) -> Listing:
+    """The listing, what was drawn from train but is in another split, too, back in train; noted.
+
+    Two files of one content are one image. Which of them a draw takes is chance, and the test split
+    would hold what was learned by heart.
+
+    Args:
+        listing: As `complete_splits` returns it.
+        contents: Hash of every path's content; "" where it is not known.
+    """
+    splits, notes = dict(listing.splits), list(listing.notes)
+    for split in ("test", "validation"):
+        if split not in listing.drawn:
+            continue
+        others = {contents[p] for name in splits if name != split for p in splits[name].paths}
+        of = [contents[path] for path in splits[split].paths]
+        copied = np.array([bool(content) and content in others for content in of], bool)
+        if copied.any() and not copied.all():
+            moved = splits[split].select(np.flatnonzero(copied))
+            splits["train"] = splits["train"].joined(moved)
+            splits[split] = splits[split].select(np.flatnonzero(~copied))
+            notes.append(
+                f"{len(moved.paths):,} images of the drawn {split} split are copies of images in"
+                f" other splits, for example {moved.paths[0]}: they stay in train."
+            )
+    return replace(listing, splits=splits, notes=tuple(notes))

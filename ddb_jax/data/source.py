@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from ddb_jax.data.images.facts import Finding, ImageFacts
+
 Example = dict[str, np.ndarray]
 
 
@@ -162,6 +164,10 @@ class Dataset:
             only the keys that are known. "train+validation" is of both together.
         fingerprint: Hash of everything in the splits, including pixels; "" if not computed.
         warnings: Sentences on what may cost the user data; logged as warnings before all notes.
+        images: Facts of every image of every split, in its order; empty where the images were not
+            decoded from files.
+        broken: Path -> reason of the images that cannot be used and are in no split.
+        findings: What is suspicious about the images. `warnings` has those that refuse nothing.
     """
 
     name: str
@@ -176,6 +182,9 @@ class Dataset:
     published_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     fingerprint: str = ""
     warnings: tuple[str, ...] = ()
+    images: Mapping[str, tuple[ImageFacts, ...]] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def splits(self) -> dict[str, Source]:

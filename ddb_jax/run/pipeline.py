@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ddb_jax.data.counts import count_mismatches, counts_table, describe
+from ddb_jax.data.counts import overview
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import Dataset
 from ddb_jax.run.cost import describe_costs, estimate_costs
@@ -76,7 +76,8 @@ def run(
     ahead = [t for t in chosen if status[t.name] != "done"]
     costs = estimate_costs(config, ahead, dataset, datasets["generator"])
     if dry_run:
-        lines = [f"warning: {warning}" for warning in dataset.warnings]
+        warnings, facts = overview(dataset)
+        lines = [*(f"warning: {warning}" for warning in warnings), *facts]
         lines += [f"{status[task.name]:11} {task.name}" for task in tasks]
         if costs:
             mesh = make_mesh(config.num_devices, config.fsdp)
@@ -100,7 +101,7 @@ def run(
         if not rerun:
             refuse_changed(workdir, config, tasks, expected)
         write_json(workdir / "config.json", config.to_dict())
-        _log_counts(dataset)
+        _log_overview(dataset)
         mesh = make_mesh(config.num_devices, config.fsdp)
         if costs:
             log.info(describe_costs(costs, mesh))
@@ -191,21 +192,19 @@ def _run_task(
     log.info("%s: %s", task.name, duration(seconds))
 
 
-def _log_counts(dataset: Dataset) -> None:
-    """Tell what the images are, how many, and where their numbers differ from published ones."""
-    for warning in dataset.warnings:
+def _log_overview(dataset: Dataset) -> None:
+    """Tell what the images are, what is suspicious first."""
+    warnings, facts = overview(dataset)
+    for warning in warnings:
         log.warning("warning: %s", warning)
-    for note in (*dataset.notes, *describe(dataset)):
-        log.info(note)
-    log.info(counts_table(dataset))
-    for mismatch in count_mismatches(dataset):
-        log.warning("warning: %s", mismatch)
+    for fact in facts:
+        log.info(fact)
 
 
 def _publish_report(workdir: Path) -> None:
     """Copy what the report stage wrote to the top of the work directory, and log its table."""
     folder = workdir / "report"
-    for name in ("report.html", "results.csv", "scores.csv", "manifest.json"):
+    for name in ("report.html", "results.csv", "scores.csv", "data_check.csv", "manifest.json"):
         if (folder / name).exists():
             copy_file(folder / name, workdir / name)
     log.info("\n%s", (folder / "table.txt").read_text())

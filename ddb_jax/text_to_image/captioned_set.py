@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from ddb_jax.data.images.decode import decode_image
+from ddb_jax.data.images.decode import Rules, decode_image
 from ddb_jax.data.sets.captioned_digits import captioned_digits
 from ddb_jax.data.table_file import find_file
 from ddb_jax.models.file_content import stand_in
@@ -105,6 +105,7 @@ def _from_table(config: ConfigDict, image_size: int) -> Captioned:
     for note in notes:
         log.warning("warning: %s", note)
     resize = "squash" if config.data.resize == "none" else config.data.resize
+    rules = Rules(image_size, resize, config.data.background)
 
     listed: dict[str, dict[str, str]] = {}
 
@@ -112,7 +113,7 @@ def _from_table(config: ConfigDict, image_size: int) -> Captioned:
         """The image, or what is wrong with it."""
         file = table.parent / (find_file(table.parent, path, listed) or path)
         try:
-            return decode_image(file.read_bytes(), image_size, resize)
+            return decode_image(file.read_bytes(), rules).pixels
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
         except ValueError as error:

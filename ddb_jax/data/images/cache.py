@@ -1,7 +1,8 @@
 """A folder of decoded images: ArrayRecord shards, filled by several threads, resumable.
 
-Next to each shard is a JSON file of the same name with its length, its broken images and a hash of
-the others. A shard whose two files exist and agree is never made again.
+Next to each shard is a JSON file of the same name, its record: what its images are, which of them
+are broken, and by what it is told that the originals have not changed. A shard whose two files
+agree with each other and with the originals is never made again.
 """
 
 import contextlib
@@ -10,11 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from ddb_jax.data.images.facts import ImageFacts
 from ddb_jax.data.images.records import write_shard
 from ddb_jax.runtime.errors import Interrupted
 from ddb_jax.runtime.files import DamagedFile, read_json, write_json
@@ -28,9 +31,67 @@ LOCK_POLL_SECONDS = 0.2
 
 log = logging.getLogger("ddb_jax")
 
-# Result of decoding: the pixels, or an error. An OSError means that the image was not read, which
-# may work later; a ValueError, that it cannot be used.
-Decoded = np.ndarray | OSError | ValueError
+# Size, time of change of the content and of the entry in nanoseconds. Programs that write back a
+# file's old time cannot write back the last. Empty where there is no file.
+Stamp = tuple[int, ...]
+
+
+class Read(NamedTuple):
+    """An original, read and decoded.
+
+    Attributes:
+        pixels: uint8 [S, S, 3], or an error. An OSError means that it was not read, which may work
+            later; a ValueError, that it cannot be used.
+        facts: Of an image that is no error.
+        content: Hash of the file; "" where that is not a file.
+    """
+
+    pixels: np.ndarray | OSError | ValueError
+    facts: ImageFacts | None = None
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Where the images come from.
+
+    Attributes:
+        read: Reads and decodes the image of a path; called from several threads.
+        stamp: The stamp of a path's file. It is asked for before the file is read.
+        content: Hash of a path's file as it is now.
+    """
+
+    read: Callable[[str], Read]
+    stamp: Callable[[str], Stamp] = lambda path: ()
+    content: Callable[[str], str] = lambda path: ""
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is known of a shard.
+
+    Attributes:
+        bytes: Length of its file.
+        sha256: Hash of its decoded images.
+        grey_bits: See `Rules`; by which its images of deep grey were decoded.
+        broken: Path -> reason of the images that cannot be used.
+        images: Facts of the others, in the order of the shard.
+        stamps: Of the originals of all its paths.
+        contents: Their hashes.
+    """
+
+    bytes: int
+    sha256: str
+    grey_bits: int
+    broken: dict[str, str]
+    images: tuple[ImageFacts, ...]
+    stamps: tuple[Stamp, ...]
+    contents: tuple[str, ...]
+
+    @property
+    def has_deep_grey(self) -> bool:
+        """Whether the pixels of some image depend on `grey_bits`."""
+        return any(image.grey_high >= 0 for image in self.images)
 
 
 @dataclass(frozen=True)
@@ -46,22 +107,32 @@ class CachedShard:
     paths: tuple[str, ...]
 
     @property
-    def verdict_file(self) -> Path:
-        """What is known of the shard."""
+    def record_file(self) -> Path:
+        """Where its record is."""
         return self.file.with_suffix(".json")
 
-    def verdict(self) -> dict[str, str] | None:
-        """Path -> reason of its broken images, or None if the shard has to be made."""
+    def kept(self, broken: dict[str, str]) -> list[str]:
+        """The paths of its records, in order."""
+        return [path for path in self.paths if path not in broken]
+
+    def record(self) -> ShardRecord | None:
+        """What is known of it, or None if the shard has to be made."""
         try:
-            known = read_json(self.verdict_file)
-            whole = known["bytes"] == self.file.stat().st_size and "sha256" in known
-            return dict(known["broken"]) if whole else None
+            known = read_json(self.record_file)
+            record = ShardRecord(
+                bytes=int(known["bytes"]),
+                sha256=known["sha256"],
+                grey_bits=int(known["grey_bits"]),
+                broken=dict(known["broken"]),
+                images=tuple(ImageFacts(*facts) for facts in known["images"]),
+                stamps=tuple(map(tuple, known["stamps"])),
+                contents=tuple(known["contents"]),
+            )
+            whole = record.bytes == self.file.stat().st_size
+            counts = len(record.stamps) == len(record.contents) == len(self.paths)
+            return record if whole and counts else None
         except (OSError, ValueError, KeyError, TypeError, DamagedFile):
             return None  # missing, damaged, or of another version: the images are decoded again
-
-    def pixels_hash(self) -> str:
-        """SHA-256 of its decoded images; "" where one of them could not be read yet."""
-        return read_json(self.verdict_file)["sha256"] if self.verdict_file.exists() else ""
 
 
 def divide(folder: Path, paths: Sequence[str], image_bytes: int) -> list[CachedShard]:
@@ -75,20 +146,24 @@ def divide(folder: Path, paths: Sequence[str], image_bytes: int) -> list[CachedS
 
 def fill(
     shards: Sequence[CachedShard],
-    decode: Callable[[str], Decoded],
+    originals: Originals,
     *,
+    grey_bits: int,
+    keep: Callable[[ShardRecord], bool] = lambda record: True,
     title: str,
     num_threads: int,
     stop: StopFlag | None = None,
-) -> dict[str, str]:
-    """Make the incomplete shards; returns path -> reason for all broken images.
+) -> list[ShardRecord]:
+    """Make the shards that are incomplete or whose originals have changed; returns all records.
 
     If another process makes shards in this folder, this one waits. The order of the records does
     not depend on the threads.
 
     Args:
         shards: All shards of one folder.
-        decode: Called from `num_threads` threads; the images all have one shape.
+        originals: The images all have one shape once decoded.
+        grey_bits: By which `originals` decodes; written to the records.
+        keep: Whether a shard of this record may stay as it is.
         title: Title of the progress line.
         num_threads: At least 1.
         stop: Asked after every image.
@@ -97,34 +172,76 @@ def fill(
         ValueError: The folder cannot be written to.
         Interrupted: `stop` was set; whole shards are kept.
     """
-    verdicts = [shard.verdict() for shard in shards]
-    if None in verdicts:
-        folder = shards[0].file.parent
-        with _held(folder, stop):
-            verdicts = _fill(shards, decode, title, num_threads, stop)
-    return {path: reason for verdict in verdicts for path, reason in verdict.items()}
+
+    def current(tell: bool) -> list[ShardRecord | None]:
+        return [_current(shard, originals, keep, tell) for shard in shards]
+
+    records = current(tell=False)
+    if None in records:
+        with _held(shards[0].file.parent, stop):
+            records = current(tell=True)  # another process may have made them
+            _fill(shards, records, originals, grey_bits, title, num_threads, stop)
+    return records
+
+
+def _current(
+    shard: CachedShard, originals: Originals, keep: Callable[[ShardRecord], bool], tell: bool
+) -> ShardRecord | None:
+    """The record of a shard that need not be made; None of any other, and why is told."""
+    record = shard.record()
+    if record is None:
+        if tell and shard.record_file.exists():
+            log.info("%s is missing or cut short: its images are decoded again", shard.file)
+        return None
+    if not keep(record):
+        return None
+    stamps = tuple(map(originals.stamp, shard.paths))
+    if stamps == record.stamps:
+        return record
+    # Copied, moved or written again: the content tells whether anything is new.
+    changed = [
+        path
+        for path, now, then, content in zip(
+            shard.paths, stamps, record.stamps, record.contents, strict=True
+        )
+        if now != then and (not now or originals.content(path) != content)
+    ]
+    if changed:
+        if tell:
+            log.info(
+                "%s and %d more files have changed since they were decoded: %s is made again",
+                changed[0],
+                len(changed) - 1,
+                shard.file,
+            )
+        return None
+    record = replace(record, stamps=stamps)
+    with contextlib.suppress(OSError):  # a cache that is only read: hashed again at the next start
+        write_json(shard.record_file, asdict(record), every_process=True)
+    return record
 
 
 def _fill(
     shards: Sequence[CachedShard],
-    decode: Callable[[str], Decoded],
+    records: list[ShardRecord | None],
+    originals: Originals,
+    grey_bits: int,
     title: str,
     num_threads: int,
     stop: StopFlag | None,
-) -> list[dict[str, str]]:
-    verdicts = [shard.verdict() for shard in shards]
+) -> None:
+    """Makes every shard whose record is None, and puts its record into the list."""
     total = sum(len(shard.paths) for shard in shards)
-    done = sum(len(s.paths) for s, v in zip(shards, verdicts, strict=True) if v is not None)
+    done = sum(len(s.paths) for s, r in zip(shards, records, strict=True) if r is not None)
     progress = Progress(title, total, start=done, unit="images")
     pool = ThreadPoolExecutor(num_threads)
     try:
         for number, shard in enumerate(shards):
-            if verdicts[number] is not None:
+            if records[number] is not None:
                 continue
-            if shard.verdict_file.exists():
-                log.info("%s is missing or cut short: its images are decoded again", shard.file)
+            stamps = tuple(map(originals.stamp, shard.paths))
             results = []
-            for result in pool.map(decode, shard.paths):
+            for result in pool.map(originals.read, shard.paths):
                 if stop:
                     raise Interrupted(
                         f"stopped while {title}: {done:,} of {total:,} images are done;"
@@ -133,32 +250,38 @@ def _fill(
                     )
                 results.append(result)
                 progress.update(done + len(results))
-            verdicts[number] = _write(shard, results)
+            records[number] = _write(shard, results, stamps, grey_bits)
             done += len(results)
     finally:
         pool.shutdown(cancel_futures=True)
         progress.close()
-    return verdicts
 
 
-def _write(shard: CachedShard, results: list[Decoded]) -> dict[str, str]:
-    images = [result for result in results if isinstance(result, np.ndarray)]
+def _write(
+    shard: CachedShard, results: list[Read], stamps: tuple[Stamp, ...], grey_bits: int
+) -> ShardRecord:
+    images = [result for result in results if isinstance(result.pixels, np.ndarray)]
     failed = {
-        path: result
+        path: result.pixels
         for path, result in zip(shard.paths, results, strict=True)
-        if isinstance(result, Exception)
+        if isinstance(result.pixels, Exception)
     }
-    broken = {path: _reason(error) for path, error in failed.items()}
     unknown = np.full(len(images), -1)
     with writing(shard.file.parent):
-        pixels = np.array(images, np.uint8)
+        pixels = np.array([result.pixels for result in images], np.uint8)
         write_shard(shard.file, pixels, unknown, unknown)
+        record = ShardRecord(
+            bytes=shard.file.stat().st_size,
+            sha256=hashlib.sha256(pixels).hexdigest(),
+            grey_bits=grey_bits,
+            broken={path: _reason(error) for path, error in failed.items()},
+            images=tuple(result.facts for result in images),
+            stamps=stamps,
+            contents=tuple(result.content for result in results),
+        )
         if not any(isinstance(error, OSError) for error in failed.values()):
-            length = shard.file.stat().st_size
-            sha256 = hashlib.sha256(pixels).hexdigest()
-            verdict = {"bytes": length, "broken": broken, "sha256": sha256}
-            write_json(shard.verdict_file, verdict, every_process=True)
-    return broken
+            write_json(shard.record_file, asdict(record), every_process=True)
+    return record
 
 
 def _reason(error: OSError | ValueError) -> str:

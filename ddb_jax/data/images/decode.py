@@ -1,8 +1,9 @@
 """Decodes one image file to uint8 [S, S, 3], or says why it cannot be used.
 
 The rules are those of the loaders used for the published sets (Pillow's `convert("RGB")` and
-bilinear resize, as in torchvision), plus two: EXIF rotation is applied, and 16-bit grey keeps its
-upper 8 bits, which `convert` would clip to white.
+bilinear resize, as in torchvision), plus three: EXIF rotation is applied, transparent parts show a
+background, and of 16-bit grey the upper 8 of the bits in use are kept, where `convert` would clip
+to white.
 """
 
 import contextlib
@@ -10,15 +11,35 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
+from ddb_jax.data.images.file_kinds import (
+    EMPTY,
+    HEAD,
+    LOST,
+    POINTER,
+    RAW,
+    WEB_PAGE,
+    kind_of_content,
+)
+
+STORED = "stored"
 RESIZES = ("squash", "center_crop", "none")
 # Only these: Pillow hands other formats to other programs (EPS to Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+_SINGULAR = {
+    EMPTY: "an empty file",
+    POINTER: "a git-lfs pointer",
+    WEB_PAGE: "a web page",
+    RAW: "a camera's raw file",
+    "icons": "an icon",
+}
 MIN_SIDE = 4
 MAX_PIXELS = 100_000_000  # 400 MB while it is decoded
+_PHOTOMETRIC = 262  # the tag of TIFF that says what zero is
 
 # What turns an image of each EXIF orientation upright; 1 is upright, other values mean nothing.
 _UPRIGHT = {
@@ -32,62 +53,108 @@ _UPRIGHT = {
 }
 
 
-def decode_image(data: bytes | Image.Image, image_size: int, resize: str) -> np.ndarray:
-    """Decode, turn upright, convert to RGB and resize; may be called from several threads.
+class Rules(NamedTuple):
+    """How an image becomes pixels.
 
-    The format is told by the content, not by the name. Palette, grey and CMYK images become RGB;
-    an alpha channel is dropped, so that transparent pixels show the colour stored under them; of an
-    animation the first frame is taken.
-
-    Args:
-        data: A whole file, or an image that is open or in memory.
-        image_size: S.
+    Attributes:
+        image_size: Side S of the result.
         resize: "squash" scales both sides to S; "center_crop" scales the central square, as
             scaling the short side to S and cutting out the centre does; "none" takes only images
             that are S x S. Scaling is bilinear and antialiased.
+        background: What transparent parts show: a colour's name or "#rrggbb", as Pillow's
+            ImageColor; STORED is the colour that the file has under them, often black.
+        grey_bits: Of grey with more than 8 bits, how many are in use: 8 to 16.
+    """
 
-    Returns:
-        uint8 [S, S, 3].
+    image_size: int
+    resize: str = "squash"
+    background: str = "white"
+    grey_bits: int = 16
+
+
+class DecodedImage(NamedTuple):
+    """The pixels of an image, and what is lost in them.
+
+    Attributes:
+        pixels: uint8 [S, S, 3].
+        width: Of the upright image in the file, in pixels.
+        height: The same.
+        mode: Pillow's mode of the image in the file.
+        transparent: Whether some part of it is.
+        grey_low: Least value of grey with more than 8 bits; -1 for other images.
+        grey_high: Greatest value, likewise.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    mode: str
+    transparent: bool
+    grey_low: int
+    grey_high: int
+
+
+def check_rules(rules: Rules) -> None:
+    """Refuse rules by which no image could be decoded.
+
+    Raises:
+        ValueError: The size, the way of resizing or the background is wrong.
+    """
+    if rules.resize not in RESIZES or rules.image_size < 1:
+        raise ValueError(
+            f"images cannot be resized to {rules.image_size} pixels by {rules.resize!r}: the size"
+            f" must be at least 1, the way one of {', '.join(RESIZES)}."
+        )
+    if rules.background != STORED:
+        _background(rules)
+
+
+def decode_image(data: bytes | Image.Image, rules: Rules) -> DecodedImage:
+    """Decode, turn upright, convert to RGB and resize; may be called from several threads.
+
+    The format is told by the content, not by the name. Palette, grey and CMYK images become RGB;
+    of an animation the first frame is taken.
+
+    Args:
+        data: A whole file, or an image that is open or in memory.
+        rules: See there.
 
     Raises:
         ValueError: The image cannot be used; the message goes after "PATH: ".
     """
-    if resize not in RESIZES:
-        raise ValueError(f"cannot be resized by {resize!r}, there is {', '.join(RESIZES)}")
     with _QUIET.held():
         try:
             image = _open(data) if isinstance(data, bytes) else data
         except MemoryError:
             raise  # says nothing about the image
         except Exception as error:  # a damaged file makes Pillow raise almost anything
-            raise ValueError(_unreadable(error)) from None
-        _check_size(image.size, image_size, resize)
+            raise ValueError(_unreadable(error, data)) from None
+        _check_size(image.size, rules)
         try:
-            return _resize(_to_rgb(_upright(image)), image_size, resize)
+            image = _upright(image)
+            rgb, transparent, (low, high) = _to_rgb(image, rules)
+            pixels = _resize(rgb, rules)
         except MemoryError:
             raise
         except Exception as error:
-            raise ValueError(_unreadable(error)) from None
+            raise ValueError(_unreadable(error, data)) from None
+        return DecodedImage(pixels, *image.size, image.mode, transparent, low, high)
 
 
 def _open(data: bytes) -> Image.Image:
     """Reads the header only."""
-    if not data:
-        raise ValueError("the file is empty")
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def _check_size(size: tuple[int, int], image_size: int, resize: str) -> None:
+def _check_size(size: tuple[int, int], rules: Rules) -> None:
     width, height = size
-    shown = f"is {width:,} x {height:,} pixels"
+    shown, side = f"is {width:,} x {height:,} pixels", rules.image_size
     if min(size) < MIN_SIDE:
         raise ValueError(f"{shown}, smaller than {MIN_SIDE}")
     if width * height > MAX_PIXELS:
         raise ValueError(f"{shown}, more than the {MAX_PIXELS:,} that are decoded")
-    if resize == "none" and size != (image_size, image_size):
-        raise ValueError(
-            f"{shown} and resizing is off, all images must be {image_size} x {image_size}"
-        )
+    if rules.resize == "none" and size != (side, side):
+        raise ValueError(f"{shown} and resizing is off, all images must be {side} x {side}")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -100,31 +167,56 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, in versions of Pillow also as 32-bit integers
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 0xFFFF:
-            raise ValueError("its grey values need more than 16 bits")
-        image = Image.fromarray((grey >> 8).astype(np.uint8))
-    elif image.mode == "F":
+def _to_rgb(image: Image.Image, rules: Rules) -> tuple[Image.Image, bool, tuple[int, int]]:
+    """The image as RGB, whether parts are transparent, and the range of deep grey or (-1, -1)."""
+    if image.mode == "F":
         raise ValueError("its grey values are floating-point numbers")
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # what Pillow wants before it drops a palette's alpha
-    return image.convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit grey, in versions of Pillow also as 32-bit integers
+        grey = np.asarray(image).astype(np.int64)
+        values = int(grey.min()), int(grey.max())
+        if values[0] < 0 or values[1] > 0xFFFF:
+            raise ValueError("its grey values need more than 16 bits")
+        tags = getattr(image, "tag_v2", {})
+        if tags.get(_PHOTOMETRIC, 1) == 0:  # white is zero; Pillow turns 8-bit grey alone
+            grey = (1 << rules.grey_bits) - 1 - grey
+        levels = np.clip(grey >> (rules.grey_bits - 8), 0, 255).astype(np.uint8)
+        return Image.fromarray(levels).convert("RGB"), False, values
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False, (-1, -1)
+    whole = image.convert("RGBA")
+    transparent = whole.getextrema()[3][0] < 255
+    if not transparent or rules.background == STORED:
+        return whole.convert("RGB"), transparent, (-1, -1)
+    below = Image.new("RGBA", whole.size, _background(rules))
+    return Image.alpha_composite(below, whole).convert("RGB"), True, (-1, -1)
 
 
-def _resize(image: Image.Image, image_size: int, resize: str) -> np.ndarray:
+def _background(rules: Rules) -> tuple[int, int, int, int]:
+    try:
+        return (*ImageColor.getrgb(rules.background)[:3], 255)
+    except ValueError:
+        raise ValueError(
+            f"the background {rules.background!r} is no colour: give a name such as white,"
+            f" '#rrggbb' or {STORED}"
+        ) from None
+
+
+def _resize(image: Image.Image, rules: Rules) -> np.ndarray:
     width, height = image.size
     left = top = 0.0
-    if resize == "center_crop":
+    if rules.resize == "center_crop":
         # The resize crops the square: scaling a long strip as a whole could fill the memory.
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, width - left, height - top)
-    return np.array(image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box))
+    size = (rules.image_size, rules.image_size)
+    return np.array(image.resize(size, Image.Resampling.BILINEAR, box=box))
 
 
-def _unreadable(error: Exception) -> str:
+def _unreadable(error: Exception, data: bytes | Image.Image) -> str:
+    kind = kind_of_content(data[:HEAD]) if isinstance(data, bytes) else ""
+    if kind in LOST:
+        return f"is {_SINGULAR.get(kind, kind)}, which is not read ({LOST[kind]})"
     if isinstance(error, UnidentifiedImageError):
         reason = f"none of {', '.join(FORMATS)}"
     else:

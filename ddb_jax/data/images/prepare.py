@@ -9,30 +9,40 @@ import csv
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ddb_jax.data.images.cache import CachedShard, Decoded, divide, fill, writing
-from ddb_jax.data.images.decode import RESIZES, decode_image
+from ddb_jax.data.images.cache import (
+    CachedShard,
+    Originals,
+    Read,
+    ShardRecord,
+    Stamp,
+    divide,
+    fill,
+    writing,
+)
+from ddb_jax.data.images.decode import Rules, check_rules, decode_image
+from ddb_jax.data.images.facts import ImageFacts, facts_of, grey_bits_in_use
 from ddb_jax.data.images.records import RecordSource, Shards, in_memory
-from ddb_jax.data.listing import Files, Listing
+from ddb_jax.data.listing import Files, Listing, keep_copies_together
 from ddb_jax.data.source import Dataset, Example
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import write_atomically
 from ddb_jax.runtime.stop import StopFlag
 
-DECODER_VERSION = 1  # increase it when decode_image gives different pixels
+DECODER_VERSION = 2  # increase it when decode_image gives different pixels
 MEMORY_BYTES = 1 << 30
 
 
 def load_listing(
     listing: Listing,
     *,
-    image_size: int,
-    resize: str,
+    rules: Rules,
     cache_dir: Path,
     max_broken: int = 0,
     num_threads: int = 0,
@@ -43,14 +53,13 @@ def load_listing(
 ) -> Dataset:
     """Decode what the cache lacks, and open the cache.
 
-    A cache is found by the path, length and modification time of every file, `image_size` and
-    `resize`: a file rewritten with the same length and time is not noticed. A file that could not
-    be read (rather than decoded) is tried again at every start.
+    A cache is found by the paths and lengths of all files and by the rules. What is in it is known
+    by the content of the files, which are read again where their times have changed. A file that
+    could not be read (rather than decoded) is tried again at every start.
 
     Args:
         listing: Has a train, a validation and a test split.
-        image_size: Height and width of the decoded images.
-        resize: One of `RESIZES`; see `decode_image`.
+        rules: How images become pixels; the set itself tells how many bits of deep grey are in use.
         cache_dir: Folder of the caches of all data sets; several processes may share it.
         max_broken: How many images may be unusable; they are left out of their splits.
         num_threads: Threads that decode; 0 is one for each core.
@@ -68,25 +77,47 @@ def load_listing(
         UserError: The cache is damaged inside; reading from the sources may raise it too.
         Interrupted: `stop` was set; complete shards are kept.
     """
-    _check_size(image_size, resize)
+    check_rules(rules)
     if (open_image is None) != (content_key == ""):
         raise ValueError("open_image and content_key go together.")
     paths = sorted({path for files in listing.splits.values() for path in files.paths})
-    digest = _cache_key(content_key or _stat_key(listing.root, paths), paths)
-    folder = cache_dir / f"{listing.name}-{image_size}px-{resize}-{digest}"
-    image_shape = (image_size, image_size, 3)
+    digest = _cache_key(content_key or _lengths(listing.root, paths), rules, paths)
+    size = rules.image_size
+    folder = cache_dir / f"{listing.name}-{size}px-{rules.resize}-{digest}"
+    image_shape = (size, size, 3)
     shards = divide(folder, paths, int(np.prod(image_shape)))
-    read = open_image or (lambda path: (listing.root / path).read_bytes())
-    broken = fill(
-        shards,
-        _decoder(read, image_size, resize),
-        title=f"preparing {listing.name} {image_size} px",
-        num_threads=num_threads or os.cpu_count() or 1,
-        stop=stop,
-    )
+
+    def filled(rules: Rules, keep: Callable[[ShardRecord], bool]) -> list[ShardRecord]:
+        originals = (
+            _files(listing.root, rules) if open_image is None else _opened(open_image, rules)
+        )
+        return fill(
+            shards,
+            originals,
+            grey_bits=rules.grey_bits,
+            keep=keep,
+            title=f"preparing {listing.name} {size} px",
+            num_threads=num_threads or os.cpu_count() or 1,
+            stop=stop,
+        )
+
+    records = filled(rules, lambda record: True)
+    bits = grey_bits_in_use(image for record in records for image in record.images)
+    if any(record.has_deep_grey and record.grey_bits != bits for record in records):
+        records = filled(
+            rules._replace(grey_bits=bits),
+            lambda record: record.grey_bits == bits or not record.has_deep_grey,
+        )
+    broken = {path: reason for record in records for path, reason in record.broken.items()}
     shown = {path if open_image else str(listing.root / path): broken[path] for path in broken}
     warnings = _judge(shown, listing.name, len(paths), max_broken, folder / "broken.csv")
 
+    contents = {
+        path: content
+        for shard, record in zip(shards, records, strict=True)
+        for path, content in zip(shard.paths, record.contents, strict=True)
+    }
+    listing = keep_copies_together(listing, contents)
     splits = {split: _without(files, broken) for split, files in listing.splits.items()}
     sources = _open(shards, broken, splits, image_shape)
     num_images = sum(len(files.paths) for files in splits.values())
@@ -101,48 +132,72 @@ def load_listing(
         bias_attributes=listing.bias_attributes,
         bias_is_marker=listing.bias_is_marker,
         published_counts=listing.published_counts,
-        fingerprint=" ".join(shard.pixels_hash() for shard in shards),
+        fingerprint=" ".join(record.sha256 for record in records),
         warnings=(*listing.warnings, *warnings),
+        images=_facts(shards, records, splits),
+        broken=shown,
     )
 
 
-def _check_size(image_size: int, resize: str) -> None:
-    if resize not in RESIZES or image_size < 1:
-        raise ValueError(
-            f"images cannot be resized to {image_size} pixels by {resize!r}: the size must be at"
-            f" least 1, the way one of {', '.join(RESIZES)}."
+def _files(root: Path, rules: Rules) -> Originals:
+    """Files below a folder."""
+
+    def read(path: str) -> Read:
+        try:
+            data = (root / path).read_bytes()
+        except OSError as error:
+            return Read(error)
+        return _decoded(data, rules, hashlib.sha256(data).hexdigest())
+
+    def content(path: str) -> str:
+        try:
+            return hashlib.sha256((root / path).read_bytes()).hexdigest()
+        except OSError:
+            return ""
+
+    return Originals(read, lambda path: _stamp(root / path), content)
+
+
+def _opened(open_image: Callable[[str], bytes | Image.Image], rules: Rules) -> Originals:
+    """Images that are not files."""
+
+    def read(path: str) -> Read:
+        try:
+            data = open_image(path)
+        except (OSError, ValueError) as error:
+            return Read(error)
+        return _decoded(
+            data, rules, hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else ""
         )
 
-
-def _decoder(
-    read: Callable[[str], bytes | Image.Image], image_size: int, resize: str
-) -> Callable[[str], Decoded]:
-    """Reads and decodes the image of a path; gives the error where that fails."""
-
-    def decode(path: str) -> Decoded:
-        try:
-            return decode_image(read(path), image_size, resize)
-        except (OSError, ValueError) as error:
-            return error
-
-    return decode
+    return Originals(read)
 
 
-def _cache_key(content_key: str, paths: Sequence[str]) -> str:
+def _decoded(data: bytes | Image.Image, rules: Rules, content: str) -> Read:
+    try:
+        image = decode_image(data, rules)
+    except (OSError, ValueError) as error:
+        return Read(error, content=content)
+    return Read(image.pixels, facts_of(image), content)
+
+
+def _stamp(path: Path) -> Stamp:
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        if stat.S_ISREG(found.st_mode):
+            return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return ()
+
+
+def _cache_key(content_key: str, rules: Rules, paths: Sequence[str]) -> str:
     """The end of a cache's name: a hash of what is in it and of how it was decoded."""
-    key = f"{content_key} {DECODER_VERSION}\n"
+    key = f"{content_key} {DECODER_VERSION} {rules.background}\n"
     return hashlib.sha256(os.fsencode(key + "\n".join(paths))).hexdigest()[:16]
 
 
-def _stat_key(root: Path, paths: Sequence[str]) -> str:
-    """Hash of the files' lengths and times; a missing file is noticed when it is read."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with contextlib.suppress(OSError):
-            stat = os.stat(root / path)
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
+def _lengths(root: Path, paths: Sequence[str]) -> str:
+    """The files' lengths; a missing file is noticed when it is read."""
+    return " ".join(str((*_stamp(root / path), 0)[0]) for path in paths)
 
 
 def _judge(
@@ -167,6 +222,18 @@ def _judge(
             f" fix or delete them{resize}, or allow as many with config.data.max_broken."
         )
     return (f"{count} cannot be used and are left out; they are listed in {file}.",)
+
+
+def _facts(
+    shards: Sequence[CachedShard], records: Sequence[ShardRecord], splits: Mapping[str, Files]
+) -> dict[str, tuple[ImageFacts, ...]]:
+    """The facts of every image of every split, in its order."""
+    of = {
+        path: facts
+        for shard, record in zip(shards, records, strict=True)
+        for path, facts in zip(shard.kept(record.broken), record.images, strict=True)
+    }
+    return {split: tuple(of[path] for path in files.paths) for split, files in splits.items()}
 
 
 def _without(files: Files, broken: Mapping[str, str]) -> Files:

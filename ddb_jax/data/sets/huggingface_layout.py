@@ -19,6 +19,12 @@ WORDS = frozenset(word for words in USUAL.values() for word in words)
 SHARD = re.compile(r"(.+?)-\d+-of-\d+(-[0-9a-f]+)?")
 
 
+def is_huggingface(root: Path) -> bool:
+    """Whether a folder holds what the library datasets writes or reads by its own names."""
+    names = ("dataset_dict.json", "state.json", "metadata.csv", "*/metadata.csv", "**/*.parquet")
+    return any(next(root.glob(name), None) for name in names)
+
+
 def saved_files(root: Path) -> dict[str, list[Path]]:
     """Files of every split that `save_to_disk` wrote; empty if it did not.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ddb_jax.data.data_check_file import data_check_csv
 from ddb_jax.debias.table import method_entry, method_title
 from ddb_jax.evaluation.selection import RULES as SELECTION_RULES
 from ddb_jax.runtime.files import copy_file, read_json, write_atomically, write_json
@@ -19,6 +20,7 @@ from ddb_jax.stages.report import figures, page
 from ddb_jax.stages.report.detection import detection_rows, detection_section
 from ddb_jax.stages.report.findings import findings, folders_of
 from ddb_jax.stages.report.generated import generated_section
+from ddb_jax.stages.report.images import images_section
 from ddb_jax.stages.report.looks import looks_section
 from ddb_jax.stages.report.provenance import manifest, provenance
 from ddb_jax.stages.report.results import (
@@ -54,6 +56,7 @@ def run(context: Context) -> dict[str, Any]:
             "Results on the test split",
             _results(context, methods, metrics) + search_section(context),
         ),
+        ("What your images are", images_section(context)),
         ("What the bias looks like", _sheets(context, scores)),
         ("Images generated against the bias", generated_section(context)),
         ("What the classifiers look at", looks_section(context)),
@@ -68,6 +71,8 @@ def run(context: Context) -> dict[str, Any]:
     write_atomically(context.folder / "report.html", page.page(title, sections))
     write_atomically(context.folder / "results.csv", results_csv(rows))
     write_json(context.folder / "manifest.json", manifest(context))
+    if context.dataset.images:
+        write_atomically(context.folder / "data_check.csv", data_check_csv(context.dataset))
     if scores:
         copy_file(scores / "scores.csv", context.folder / "scores.csv")
     note = "(percent of the test split; mean +- deviation over seeds)\n"

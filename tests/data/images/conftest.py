@@ -7,6 +7,7 @@ from PIL import Image
 
 from ddb_jax.data.images import cache as image_cache
 from ddb_jax.data.images import prepare
+from ddb_jax.data.images.decode import Rules
 from ddb_jax.data.listing import Files, Listing
 
 
@@ -37,9 +38,19 @@ def load(listing, tmp_path, monkeypatch):
 
     def load(listing=listing, **options):
         load.decoded = 0
-        settings = {"image_size": SIZE, "resize": "none", "num_threads": 2}
+        rules = Rules(
+            **{
+                name: options.pop(name, value)
+                for name, value in (
+                    ("image_size", SIZE),
+                    ("resize", "none"),
+                    ("background", "white"),
+                )
+            }
+        )
         return prepare.load_listing(
-            listing, **{**settings, "cache_dir": tmp_path / "cache", **options}
+            listing,
+            **{"rules": rules, "num_threads": 2, "cache_dir": tmp_path / "cache", **options},
         )
 
     return load

@@ -1,20 +1,30 @@
-"""A shard of the cache whose verdict is damaged is made again, with the same content."""
+"""A shard of the cache whose record is damaged is made again, with the same content."""
 
 import json
 
 import numpy as np
 import pytest
 
-from ddb_jax.data.images.cache import divide, fill
+from ddb_jax.data.images import cache
+from ddb_jax.data.images.cache import Originals, Read, divide
+from ddb_jax.data.images.facts import ImageFacts
 
 PATHS = ("a", "b", "c")
 BROKEN = {"b": "no image"}
 
 
-def decode(path):
+FACTS = ImageFacts(2, 2, "RGB", False, -1, -1, 97, 97, True, 0.0, "")
+
+
+def read(path):
     if path == "b":
-        return ValueError("no image")
-    return np.full((2, 2, 3), ord(path), np.uint8)
+        return Read(ValueError("no image"))
+    return Read(np.full((2, 2, 3), ord(path), np.uint8), FACTS)
+
+
+def fill(shards):
+    records = cache.fill(shards, Originals(read), grey_bits=16, title="t", num_threads=1)
+    return {path: reason for record in records for path, reason in record.broken.items()}
 
 
 @pytest.mark.parametrize(
@@ -24,19 +34,19 @@ def decode(path):
         b'{"bytes": null, "broken": {}, "sha256": ""}',
     ],
 )  # fmt: skip
-def test_a_damaged_verdict(content, tmp_path):
+def test_a_damaged_record(content, tmp_path):
     shards = divide(tmp_path, PATHS, 12)
-    assert fill(shards, decode, title="t", num_threads=1) == BROKEN
-    whole = json.loads(shards[0].verdict_file.read_text())
-    shards[0].verdict_file.write_bytes(content)
-    assert shards[0].verdict() is None
-    assert fill(shards, decode, title="t", num_threads=1) == BROKEN
-    assert json.loads(shards[0].verdict_file.read_text()) == whole
+    assert fill(shards) == BROKEN
+    whole = json.loads(shards[0].record_file.read_text())
+    shards[0].record_file.write_bytes(content)
+    assert shards[0].record() is None
+    assert fill(shards) == BROKEN
+    assert json.loads(shards[0].record_file.read_text()) == whole
 
 
-def test_a_verdict_whose_list_of_broken_images_is_none(tmp_path):
+def test_a_record_whose_list_of_broken_images_is_none(tmp_path):
     shards = divide(tmp_path, PATHS, 12)
-    fill(shards, decode, title="t", num_threads=1)
-    known = json.loads(shards[0].verdict_file.read_text())
-    shards[0].verdict_file.write_text(json.dumps(known | {"broken": 3}))
-    assert shards[0].verdict() is None
+    fill(shards)
+    known = json.loads(shards[0].record_file.read_text())
+    shards[0].record_file.write_text(json.dumps(known | {"broken": 3}))
+    assert shards[0].record() is None

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddb_jax.data.images.decode import decode_image
+from ddb_jax.data.images.decode import STORED, Rules, check_rules, decode_image
 
 BAR = Path(os.environ.get("DDB_JAX_DATA", Path(__file__).parents[4] / "shared" / "data")) / "bar"
 needs_bar = pytest.mark.skipif(not BAR.exists(), reason=f"there is no {BAR}")
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
+
+
+def decode(data, image_size, resize, background=STORED, grey_bits=16):
+    return decode_image(data, Rules(image_size, resize, background, grey_bits)).pixels
 
 
 def encoded(image, kind="PNG", **options):
@@ -82,7 +86,7 @@ def modes():
 @pytest.mark.parametrize("mode", modes())
 def test_every_mode_becomes_rgb(mode):
     data, expected = modes()[mode]
-    image = decode_image(data, 6, "none")
+    image = decode(data, 6, "none")
     assert image.dtype == np.uint8 and image.shape == (6, 6, 3)
     np.testing.assert_array_equal(image, expected)
 
@@ -90,16 +94,16 @@ def test_every_mode_becomes_rgb(mode):
 def test_cmyk_is_ink():
     ink = np.zeros((8, 8, 4), np.uint8)
     ink[..., 0] = 255  # full cyan takes away the red
-    image = decode_image(encoded(Image.fromarray(ink, "CMYK"), "TIFF"), 8, "none")
+    image = decode(encoded(Image.fromarray(ink, "CMYK"), "TIFF"), 8, "none")
     np.testing.assert_array_equal(image, np.broadcast_to([0, 255, 255], (8, 8, 3)))
-    image = decode_image(encoded(Image.fromarray(ink, "CMYK"), "JPEG"), 8, "none").astype(int)
+    image = decode(encoded(Image.fromarray(ink, "CMYK"), "JPEG"), 8, "none").astype(int)
     assert np.abs(image - [0, 255, 255]).max() < 10
 
 
 def test_of_an_animation_the_first_frame_is_taken():
     frames = [Image.fromarray(np.full((6, 6), value, np.uint8)) for value in (40, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert np.all(decode_image(data, 6, "none") == 40)
+    assert np.all(decode(data, 6, "none") == 40)
 
 
 # What a viewer does with a stored image of each orientation (EXIF 2.32, tag 0x0112).
@@ -123,7 +127,7 @@ def test_exif_orientation_is_applied(orientation, kind):
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(Image.fromarray(RGB), kind, exif=exif, **options)
-    np.testing.assert_array_equal(decode_image(data, 6, "none"), UPRIGHT[orientation](RGB))
+    np.testing.assert_array_equal(decode(data, 6, "none"), UPRIGHT[orientation](RGB))
 
 
 def test_exif_orientation_of_a_jpeg_that_is_not_square():
@@ -132,13 +136,13 @@ def test_exif_orientation_of_a_jpeg_that_is_not_square():
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees to the right: what was above comes to the right
     data = encoded(Image.fromarray(upper_half_white), "JPEG", exif=exif)
-    image = decode_image(data, 16, "squash")
+    image = decode(data, 16, "squash")
     assert np.all(image[:, :7] < 20) and np.all(image[:, 9:] > 235)
 
 
 def test_damaged_exif_leaves_the_image_as_it_is(recwarn):
     data = encoded(Image.fromarray(RGB), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12")
-    np.testing.assert_array_equal(decode_image(data, 6, "none"), RGB)
+    np.testing.assert_array_equal(decode(data, 6, "none"), RGB)
     assert not recwarn
     with Image.open(io.BytesIO(data)) as image:
         image.getexif()
@@ -154,7 +158,7 @@ def test_squash_averages_blocks():
     first = weights[1:] @ row[:3] / weights[1:].sum()
     last = weights[:3] @ row[5:] / weights[:3].sum()
     expected = np.rint([first, *inner, last])
-    result = decode_image(encoded(image), 4, "squash")
+    result = decode(encoded(image), 4, "squash")
     np.testing.assert_allclose(result[0, :, 0], expected, atol=1)
     assert np.all(result == result[:1])
 
@@ -165,21 +169,21 @@ def test_squash_and_center_crop_of_a_wide_image():
     for third in range(3):
         wide[:, 8 * third : 8 * third + 8, third] = 255
     data = encoded(Image.fromarray(wide))
-    assert np.all(decode_image(data, 8, "center_crop") == [0, 255, 0])
-    assert np.all(decode_image(data, 4, "center_crop")[:, 1:3] == [0, 255, 0])
-    squashed = decode_image(data, 12, "squash")
+    assert np.all(decode(data, 8, "center_crop") == [0, 255, 0])
+    assert np.all(decode(data, 4, "center_crop")[:, 1:3] == [0, 255, 0])
+    squashed = decode(data, 12, "squash")
     assert np.all(squashed[:, 1] == [255, 0, 0]) and np.all(squashed[:, 10] == [0, 0, 255])
-    tall = decode_image(encoded(Image.fromarray(np.swapaxes(wide, 0, 1))), 8, "center_crop")
+    tall = decode(encoded(Image.fromarray(np.swapaxes(wide, 0, 1))), 8, "center_crop")
     assert np.all(tall == [0, 255, 0])
 
 
 def test_a_long_strip_is_cropped_before_it_is_scaled():
     strip = Image.new("L", (1_000_000, 4), 9)  # at short side 512 it would be 128 million x 512
-    assert np.all(decode_image(strip, 512, "center_crop") == 9)
+    assert np.all(decode(strip, 512, "center_crop") == 9)
 
 
 def test_an_image_in_memory_is_taken_too():
-    np.testing.assert_array_equal(decode_image(Image.fromarray(RGB), 6, "none"), RGB)
+    np.testing.assert_array_equal(decode(Image.fromarray(RGB), 6, "none"), RGB)
 
 
 NOISE = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -189,7 +193,10 @@ WHOLE = encoded(Image.fromarray(NOISE), "JPEG")
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", r"is not an image that can be read \(the file is empty\)"),
+        (b"", r"is an empty file, which is not read \(copy or download them again\)"),
+        (b"\0\0\0\x18ftypheic" + bytes(200), r"is HEIC, which is not read \(convert them to JPEG"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer, .*git lfs pull"),
+        (b"<!DOCTYPE html><html>403</html>", "is a web page, which is not read"),
         (b"hello, " * 50, r"is not an image that can be read \(none of JPEG, PNG, .*\)"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "none of JPEG"),
         (WHOLE[: len(WHOLE) // 2], r"can be read \(image file is truncated .*\)"),
@@ -205,18 +212,97 @@ WHOLE = encoded(Image.fromarray(NOISE), "JPEG")
 )
 def test_the_reason_for_refusal(data, reason):
     with pytest.raises(ValueError, match=reason):
-        decode_image(data, 64, "squash")
+        decode(data, 64, "squash")
 
 
 def test_other_sizes_are_refused_when_resizing_is_off():
     with pytest.raises(ValueError) as error:
-        decode_image(png(30, 40), 64, "none")
+        decode(png(30, 40), 64, "none")
     assert str(error.value) == ("is 30 x 40 pixels and resizing is off, all images must be 64 x 64")
 
 
-def test_an_unknown_resize_is_refused():
-    with pytest.raises(ValueError, match="'pad', there is squash, center_crop, none"):
-        decode_image(Image.fromarray(RGB), 4, "pad")
+def test_rules_by_which_nothing_can_be_decoded_are_refused():
+    with pytest.raises(ValueError, match=r"by 'pad': .* one of squash, center_crop, none"):
+        check_rules(Rules(4, "pad"))
+    with pytest.raises(ValueError, match="resized to 0 pixels"):
+        check_rules(Rules(0))
+    with pytest.raises(ValueError, match="background 'wite' is no colour: give a name such as"):
+        check_rules(Rules(4, background="wite"))
+    for background in ("white", "#102030", STORED):
+        check_rules(Rules(4, background=background))
+
+
+ALPHA = np.array([[0, 255], [128, 64]], np.uint8)
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (16, 32, 48)])
+def test_transparent_parts_show_the_background(background):
+    """Source over an opaque background: alpha * colour + (1 - alpha) * background, by hand."""
+    alpha = np.kron(ALPHA, np.ones((3, 3), np.uint8))[..., None]
+    share = alpha / 255
+    expected = share * RGB + (1 - share) * background
+    data = encoded(Image.fromarray(np.concatenate([RGB, alpha], -1)))
+    image = decode_image(data, Rules(6, "none", f"#{bytes(background).hex()}"))
+    assert image.transparent and image.mode == "RGBA"
+    assert np.abs(image.pixels - expected).max() <= 1
+    grey = encoded(Image.fromarray(np.concatenate([GREY[..., None], alpha], -1)))
+    expected = share * repeated(GREY) + (1 - share) * background
+    image = decode_image(grey, Rules(6, "none", f"#{bytes(background).hex()}"))
+    assert np.abs(image.pixels - expected).max() <= 1
+
+
+def test_a_palette_with_a_transparent_index_shows_the_background():
+    data, stored = palette({"transparency": 3})
+    hidden = (GREY % 100) == 3
+    hidden_data, _ = palette({"transparency": int(GREY[0, 0] % 100)})
+    image = decode_image(hidden_data, Rules(6, "none", "white"))
+    gone = (GREY % 100) == GREY[0, 0] % 100
+    assert image.transparent
+    np.testing.assert_array_equal(image.pixels[gone], 255)
+    np.testing.assert_array_equal(image.pixels[~gone], stored[~gone])
+    assert decode_image(data, Rules(6, "none", "white")).transparent == hidden.any()
+
+
+def test_an_opaque_alpha_channel_is_not_transparent():
+    opaque = np.full((6, 6, 1), 255, np.uint8)
+    data = encoded(Image.fromarray(np.concatenate([RGB, opaque], -1)))
+    image = decode_image(data, Rules(6, "none", "white"))
+    assert not image.transparent
+    np.testing.assert_array_equal(image.pixels, RGB)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_deep_grey_keeps_the_upper_8_of_the_bits_in_use(bits, kind):
+    grey = GREY.astype(np.uint16) << (bits - 8)
+    image = decode_image(encoded(Image.fromarray(grey), kind), Rules(6, "none", grey_bits=bits))
+    np.testing.assert_array_equal(image.pixels, repeated(GREY))
+    assert (image.grey_low, image.grey_high) == (grey.min(), grey.max())
+    assert decode_image(encoded(Image.fromarray(GREY)), Rules(6)).grey_high == -1
+
+
+def tiff16(values, photometric):
+    """A little-endian 16-bit TIFF of one strip."""
+    height, width = values.shape
+    tags = (
+        (256, 4, width), (257, 4, height), (258, 3, 16), (259, 3, 1), (262, 3, photometric),
+        (273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, values.nbytes),
+    )  # fmt: skip
+    table = struct.pack("<H", len(tags))
+    for tag, kind, value in tags:
+        table += struct.pack("<HHII", tag, kind, 1, value)
+    pixels = values.astype("<u2").tobytes()
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + table + bytes(4)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_where_white_is_zero_deep_grey_is_turned(bits):
+    """As X-ray exports have it; Pillow turns 8-bit grey of this kind, and no deeper one."""
+    white_is_zero = (255 - GREY).astype(np.uint16) << (bits - 8)
+    image = decode_image(tiff16(white_is_zero, 0), Rules(6, "none", grey_bits=bits))
+    np.testing.assert_array_equal(image.pixels, repeated(GREY))
+    straight = decode_image(tiff16(white_is_zero, 1), Rules(6, "none", grey_bits=bits))
+    np.testing.assert_array_equal(straight.pixels, repeated(255 - GREY))
 
 
 def test_warnings_and_limit_of_pillow_are_as_before_though_threads_decode():
@@ -226,14 +312,14 @@ def test_warnings_and_limit_of_pillow_are_as_before_though_threads_decode():
         Image.open(io.BytesIO(large))
     data = [palette({"transparency": bytes(range(100))})[0], large] * 20
 
-    def decode(one):
+    def shape(one):
         try:
-            return decode_image(one, 8, "squash").shape
+            return decode(one, 8, "squash").shape
         except ValueError as error:
             return str(error)[:17]
 
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(decode, data))
+        results = list(pool.map(shape, data))
     assert results == [(8, 8, 3), "is 9,600 x 10,500"] * 20
     assert limit == Image.MAX_IMAGE_PIXELS and warnings.filters == filters
 
@@ -254,7 +340,7 @@ def test_the_odd_files_of_bar(name, kind, size):
         # Area averages of the picture as it is shown.
         means = image.convert("RGBA").convert("RGB").reduce((size[0] // 8, size[1] // 8))
     expected = np.asarray(means).astype(int)[:8, :8]
-    result = decode_image(data, 8, "squash").astype(int)
+    result = decode(data, 8, "squash").astype(int)
     error = np.abs(result - expected).mean()
     assert error < 12
     for other in (result[:, ::-1], result[::-1], np.swapaxes(result, 0, 1)):

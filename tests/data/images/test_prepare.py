@@ -1,6 +1,7 @@
 """Decoding a listing once: the images, the cache, and what it is found by."""
 
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -91,18 +92,87 @@ def test_relabelling_and_other_splits_use_the_same_cache(load, listing, tmp_path
     assert load.decoded == 0 and the_cache(tmp_path)
 
 
-def test_a_changed_file_another_size_or_another_way_is_decoded_again(load, listing, tmp_path):
+def test_another_size_or_another_way_is_decoded_again(load, tmp_path):
     load()
-    path = listing.root / "train/b.png"
-    Image.fromarray(255 - pixels("train/b.png")).save(path)
-    os.utime(path, ns=(0, 12345))
-    dataset = load()
-    assert load.decoded == len(PATHS)
-    np.testing.assert_array_equal(dataset.train[1]["image"], 255 - pixels("train/b.png"))
     load(resize="squash")
     assert load.decoded == len(PATHS)
     assert load(image_size=4, resize="squash").train.image_shape == (4, 4, 3)
+    load(background="black")
+    assert load.decoded == len(PATHS)
     assert len(list((tmp_path / "cache").iterdir())) == 4
+
+
+def write_again(path, content):
+    """Another content in the place of the old one, the time and the length as they were."""
+    before = path.stat()
+    path.write_bytes(content.ljust(before.st_size, b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_file_written_again_with_its_old_length_and_time_is_seen(load, listing, caplog):
+    """As unpacking an archive does that keeps times: its shard is decoded again, no other."""
+    load()
+    path = listing.root / "train/b.png"
+    Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(path.with_suffix(".small.png"))
+    small = path.with_suffix(".small.png").read_bytes()
+    write_again(path, small)
+    with caplog.at_level("INFO", logger="ddb_jax"):
+        dataset = load()
+    assert load.decoded == 3
+    assert "train/b.png and 0 more files have changed since they were decoded" in caplog.text
+    np.testing.assert_array_equal(dataset.train[1]["image"], 0)
+    load()
+    assert load.decoded == 0
+
+
+def test_files_copied_or_touched_are_the_same_images(load, listing, tmp_path):
+    load()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(listing.root, elsewhere)  # with new times
+    for path in elsewhere.rglob("*.png"):
+        os.utime(path, ns=(0, 12345))
+    dataset = load(replace(listing, root=elsewhere))
+    assert load.decoded == 0
+    np.testing.assert_array_equal(dataset.train[1]["image"], pixels("train/b.png"))
+
+
+def test_12_bits_in_16_are_found_over_the_whole_set(load, listing):
+    """One image of a set uses 12 bits, the others fewer: all are read as 12-bit grey."""
+    rng = np.random.default_rng(0)
+    grey = {path: rng.integers(0, 900, (SIZE, SIZE)).astype(np.uint16) for path in PATHS}
+    grey["test/g.png"][0, 0] = 4000
+    for path, values in grey.items():
+        Image.fromarray(values).save(listing.root / path)
+    dataset = load()
+    assert load.decoded == 2 * len(PATHS)
+    for split, paths in SPLITS.items():
+        expected = [np.repeat((grey[path] >> 4)[..., None], 3, -1) for path in paths]
+        images = dataset.splits[split].gather(np.arange(len(paths)))["image"]
+        np.testing.assert_array_equal(images, expected)
+        assert [f.grey_high for f in dataset.images[split]] == [grey[p].max() for p in paths]
+    load()
+    assert load.decoded == 0
+    # A brighter image comes: what was decoded for 12 bits is decoded for 16.
+    grey["train/a.png"][0, 0] = 60_000
+    Image.fromarray(grey["train/a.png"]).save(listing.root / "train/a.png")
+    image = load().train[0]["image"]
+    np.testing.assert_array_equal(image, np.repeat((grey[TRAIN[0]] >> 8)[..., None], 3, -1))
+
+
+def test_facts_of_every_image(load, listing):
+    dataset = load()
+    for split, paths in SPLITS.items():
+        for path, facts in zip(paths, dataset.images[split], strict=True):
+            image = pixels(path).astype(np.float64)
+            assert facts[:6] == (SIZE, SIZE, "RGB", False, -1, -1)
+            assert (facts.low, facts.high) == (image.min(), image.max())
+            deviation = max(image[..., c].std() for c in range(3))
+            assert facts.deviation == pytest.approx(deviation, abs=0.01)
+            assert not facts.one_colour
+    hashes = [facts.sha256 for split in SPLITS for facts in dataset.images[split]]
+    assert len(set(hashes)) == len(PATHS)
 
 
 def test_images_that_are_not_files(load, listing, tmp_path):

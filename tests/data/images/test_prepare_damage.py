@@ -136,7 +136,10 @@ def test_broken_images_are_listed_and_refused(load, three_broken, tmp_path):
             f"{root}/train/b.png",
             "is 8 x 9 pixels and resizing is off, all images must be 8 x 8",
         ],
-        [f"{root}/train/f.png", "is not an image that can be read (the file is empty)"],
+        [
+            f"{root}/train/f.png",
+            "is an empty file, which is not read (copy or download them again)",
+        ],
     ]
 
 

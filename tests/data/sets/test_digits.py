@@ -215,6 +215,7 @@ def test_datasets_table():
     settings = SimpleNamespace(
         name="digits", aligned_share=0.9, colour_jitter=0.0,
         validation_share=0.5, test_share=0.5, seed=1, reference_share=0.0,
+        background="white", allow_leaks=False,
     )  # fmt: skip
     dataset = load_dataset(settings, 12)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (449, 449, 899)

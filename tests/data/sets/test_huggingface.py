@@ -21,7 +21,7 @@ from PIL import Image
 
 from ddb_jax.checks.config import load_config
 from ddb_jax.data.datasets import load_dataset
-from ddb_jax.data.images.decode import decode_image
+from ddb_jax.data.images.decode import Rules, decode_image
 from ddb_jax.data.sets.huggingface import open_huggingface
 
 
@@ -255,5 +255,6 @@ def test_a_set_is_decoded(parquet, tmp_path):
     assert "has no test split" in " ".join(dataset.notes)
     first = dataset.train.paths[0]
     image = dataset.train.gather(np.array([0]))["image"][0]
-    expected = decode_image(png(pixels("train", int(first[-7:]))), 8, config.data.resize)
+    data = png(pixels("train", int(first[-7:])))
+    expected = decode_image(data, Rules(8, config.data.resize)).pixels
     np.testing.assert_array_equal(image, expected)

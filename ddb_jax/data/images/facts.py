@@ -1,0 +1,98 @@
+"""What is known of every image of a set beside its pixels, found while it is decoded."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from ddb_jax.data.images.decode import DecodedImage
+
+
+class ImageFacts(NamedTuple):
+    """Facts of one image; "decoded" is what a model sees: RGB, resized.
+
+    Attributes:
+        width: Of the upright image in the file, in pixels.
+        height: The same.
+        mode: Pillow's mode of the image in the file.
+        transparent: Whether some part of it is.
+        grey_low: Least value of grey with more than 8 bits; -1 for other images.
+        grey_high: Greatest value, likewise.
+        low: Least decoded value, 0 to 255.
+        high: Greatest decoded value.
+        one_colour: Whether all decoded pixels are equal.
+        deviation: Standard deviation of the decoded values over the pixels, the largest of the
+            three channels'.
+        sha256: First 32 digits of the hash of the decoded pixels: equal where two images are.
+    """
+
+    width: int
+    height: int
+    mode: str
+    transparent: bool
+    grey_low: int
+    grey_high: int
+    low: int
+    high: int
+    one_colour: bool
+    deviation: float
+    sha256: str
+
+
+class Image(NamedTuple):
+    """An image of a set.
+
+    Attributes:
+        split: "train", "validation" or "test".
+        index: Its position there.
+        path: Its file or id.
+        label: Its class.
+        facts: What is known of it.
+    """
+
+    split: str
+    index: int
+    path: str
+    label: int
+    facts: ImageFacts
+
+
+class Finding(NamedTuple):
+    """Something that a person should look at.
+
+    Attributes:
+        kind: A short name, as in the column `findings` of data_check.csv.
+        sentence: What was found, and what can be done.
+        images: The images it is about; of copies, one after the other.
+        refused: Whether a run stops for it.
+    """
+
+    kind: str
+    sentence: str
+    images: tuple[Image, ...]
+    refused: bool = False
+
+
+def facts_of(image: DecodedImage) -> ImageFacts:
+    """The facts of a decoded image."""
+    pixels = image.pixels
+    columns = pixels.reshape(-1, pixels.shape[-1])
+    low, high = columns.min(0), columns.max(0)
+    return ImageFacts(
+        *image[1:],
+        low=int(low.min()),
+        high=int(high.max()),
+        one_colour=bool(np.all(low == high)),
+        deviation=round(float(columns.std(0, dtype=np.float32).max()), 2),
+        sha256=hashlib.sha256(pixels).hexdigest()[:32],
+    )
+
+
+def grey_bits_in_use(images: Iterable[ImageFacts]) -> int:
+    """Bits that hold the greatest value of all deep grey images: 8 to 16, 16 where there is none.
+
+    One number for a set: scaling every image by its own range would lose which is the darker one.
+    """
+    highest = max((image.grey_high for image in images), default=-1)
+    return 16 if highest < 0 else max(8, highest.bit_length())
