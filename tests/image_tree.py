@@ -42,7 +42,8 @@ def refuse_folder(monkeypatch, folder: Path) -> None:
 
 
 def pictures(folder: Path, count: int) -> None:
-    """So many PNG files of PIXELS."""
+    """So many PNG files like PIXELS, no two of one name and folder name alike."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        Image.fromarray(PIXELS).save(folder / f"{i}.png")
+        rng = np.random.default_rng([i, *folder.name.encode()])
+        Image.fromarray(rng.permutation(PIXELS)).save(folder / f"{i}.png")

@@ -40,11 +40,12 @@ from ddb_jax.data.counts import overview
 from ddb_jax.data.data_check_file import data_check_csv
 from ddb_jax.data.datasets import open_dataset
 from ddb_jax.data.images.decode import RESIZES
+from ddb_jax.data.images.facts import number_of
 from ddb_jax.data.sets.huggingface_layout import is_huggingface
 from ddb_jax.data.source import Dataset
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.files import write_atomically
-from ddb_jax.runtime.stop import stop_flag
+from ddb_jax.runtime.stop import StopFlag, stop_flag
 
 DEFAULT_SIZE = 64
 
@@ -80,7 +81,7 @@ def refusals(dataset: Dataset, max_broken: int) -> list[str]:
         path, reason = next(iter(dataset.broken.items()))
         reasons.insert(
             0,
-            f"{len(dataset.broken):,} images cannot be used, the first is {path}: {reason}. Fix or"
+            f"{number_of(dataset.broken)} cannot be used, the first is {path}: {reason}. Fix or"
             " delete them, or allow as many with --max_broken, config.data.max_broken in a run.",
         )
     return reasons
@@ -119,9 +120,23 @@ def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, int, str]:
 
 def _kind(value: Any) -> Any:
     """How a field's text becomes its value."""
-    if isinstance(value, bool):
-        return lambda text: {"true": True, "false": False}[text.lower()]
-    return type(value)
+    return _truth if isinstance(value, bool) else type(value)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text} must be True or False")
+    return text.lower() == "true"
+
+
+def _open(settings: ConfigDict, image_size: int, stop: StopFlag) -> Dataset:
+    """The set, however many of its images are broken, unless nothing is left without them."""
+    lenient = settings.copy_and_resolve_references()
+    lenient.max_broken = sys.maxsize
+    try:
+        return open_dataset(lenient, image_size, stop)
+    except ValueError:
+        return open_dataset(settings, image_size, stop)  # says why in the words of a run
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -130,16 +145,15 @@ def main(arguments: Sequence[str]) -> int:
     log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
     log.setLevel(logging.INFO)
     settings, image_size, table = _parse(arguments)
-    max_broken, settings.max_broken = settings.max_broken, sys.maxsize
     try:
         with stop_flag() as stop:
-            dataset = open_dataset(settings, image_size, stop)
+            dataset = _open(settings, image_size, stop)
         warnings, facts = overview(dataset)
         print("\n".join([*(f"warning: {warning}" for warning in warnings), *facts]))
         if table:
             write_atomically(Path(table), data_check_csv(dataset))
             print(f"one line for every image: {table}")
-        reasons = refusals(dataset, max_broken)
+        reasons = refusals(dataset, settings.max_broken)
         if reasons:
             print("error: a run would refuse this set: " + " ".join(reasons), file=sys.stderr)
             return 1

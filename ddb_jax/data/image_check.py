@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 
-from ddb_jax.data.images.facts import Finding, Image, ImageFacts, grey_bits_in_use
+from ddb_jax.data.images.facts import Finding, Image, ImageFacts, grey_bits_in_use, number_of
 from ddb_jax.data.source import Dataset
 
 NEAR_EMPTY = 2.0  # deviation of decoded values, of 255, below which there is little to see
@@ -107,15 +107,15 @@ def _copies(images: Sequence[Image], dataset: Dataset, allow_leaks: bool) -> lis
         _finding(
             "under two labels",
             contradictory,
-            f"{len(contradictory):,} images stand under two classes, equal in every pixel: {{}}."
+            f"{number_of(contradictory)} under two classes, equal in every pixel: {{}}."
             " Decide which class is right.",
             named=lambda image: f"{image.path} ({dataset.class_names[image.label]})",
         ),
         _finding(
             "more than once",
             repeated,
-            f"{len(repeated):,} images are in their split more than once, equal in every pixel:"
-            f" {{}}. They count {sum(map(len, repeated)):,} times.",
+            f"{number_of(repeated)} more than once in a split, equal in every pixel:"
+            f" {{}}. Together they count {sum(map(len, repeated)):,} times.",
         ),
     ]
 
@@ -144,8 +144,12 @@ def _finding(
 
 def _spread(group: Sequence[Image]) -> list[Image]:
     """Two of a group, of different splits or labels where there are such."""
-    first = group[0]
-    for differs in (lambda i: i.split != first.split, lambda i: i.label != first.label):
+    first = next((image for image in group if image.split != "test"), group[0])
+    for differs in (
+        lambda i: i.split == "test" != first.split,
+        lambda i: i.split != first.split,
+        lambda i: i.label != first.label,
+    ):
         if other := next(filter(differs, group), None):
             return [first, other]
     return list(group[:2])

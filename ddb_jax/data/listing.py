@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddb_jax.data.images.facts import number_of
 from ddb_jax.data.source import stratified_split
 
 
@@ -151,7 +152,7 @@ def keep_copies_together(listing: Listing, contents: Mapping[str, str]) -> Listi
             splits["train"] = splits["train"].joined(moved)
             splits[split] = splits[split].select(np.flatnonzero(~copied))
             notes.append(
-                f"{len(moved.paths):,} images of the drawn {split} split are copies of images in"
-                f" other splits, for example {moved.paths[0]}: they stay in train."
+                f"{number_of(moved.paths)} drawn for {split} stayed in train, for there is a copy"
+                f" in another split, for example of {moved.paths[0]}."
             )
     return replace(listing, splits=splits, notes=tuple(notes))

@@ -106,7 +106,7 @@ def test_a_csv_file_that_does_not_fit(text, message, pets, refused):
         (huge_png(), "is 50,000 x 50,000 pixels, more than the 100,000,000 that are decoded"),
         (cut_jpeg(), "is not an image that can be read"),
         (b"hello", "is not an image that can be read"),
-        (b"", "the file is empty"),
+        (b"", "is an empty file, which is not read"),
     ],
 )
 def test_an_image_that_cannot_be_used(content, message, pets, refused):

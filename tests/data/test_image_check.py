@@ -82,7 +82,7 @@ def test_copies_in_train_and_validation():
     kinds = found(dataset)
     assert set(kinds) == {"in train and in validation", "more than once"}
     assert kinds["in train and in validation"].sentence.startswith("2 of 4 validation images are")
-    assert kinds["more than once"].sentence.startswith("1 images are in their split more than once")
+    assert kinds["more than once"].sentence.startswith("1 image more than once in a split")
 
 
 def test_one_image_under_two_labels():

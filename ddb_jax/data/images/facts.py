@@ -1,7 +1,7 @@
 """What is known of every image of a set beside its pixels, found while it is decoded."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,11 @@ class Finding(NamedTuple):
     sentence: str
     images: tuple[Image, ...]
     refused: bool = False
+
+
+def number_of(images: Sized) -> str:
+    """ "1 image", "2,000 images"."""
+    return f"{len(images):,} image{'' if len(images) == 1 else 's'}"
 
 
 def facts_of(image: DecodedImage) -> ImageFacts:

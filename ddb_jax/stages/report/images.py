@@ -7,7 +7,7 @@ import numpy as np
 
 from ddb_jax.data.counts import counts_table
 from ddb_jax.data.image_check import sizes_sentence
-from ddb_jax.data.images.facts import Finding, Image
+from ddb_jax.data.images.facts import Finding, Image, number_of
 from ddb_jax.stages.common.contact_sheet import grid_image
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.report import page
@@ -23,9 +23,7 @@ def images_section(context: Context) -> list[str]:
     parts = [page.paragraph(sizes_sentence(dataset)), page.code(counts_table(dataset))]
     if dataset.broken:
         rows = [[path, reason] for path, reason in list(dataset.broken.items())[:EXAMPLES]]
-        parts.append(
-            page.paragraph(f"{len(dataset.broken):,} images cannot be used and are left out:")
-        )
+        parts.append(page.paragraph(f"{number_of(dataset.broken)} cannot be used and left out:"))
         parts.append(page.table(["file", "reason"], rows))
     for finding in dataset.findings:
         parts += _finding(context, finding)
