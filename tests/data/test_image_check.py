@@ -23,6 +23,11 @@ def colour(value):
     return np.full((SIDE, SIDE, 3), value, np.uint8)
 
 
+def decoded(pixels, side=80, mode="RGB"):
+    histogram = np.stack([np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)])
+    return DecodedImage(pixels, histogram, side, side, mode, False, -1, -1)
+
+
 def make(train, validation=(), test=(), **facts):
     """A set of (name, label, pixels, changes of its facts); each split gets two more of noise."""
     splits, images = {}, {}
@@ -35,10 +40,7 @@ def make(train, validation=(), test=(), **facts):
         names = [row[0] for row in rows]
         splits[split] = ArraySource(pixels, labels, np.full(len(rows), -1), names)
         images[split] = tuple(
-            facts_of(DecodedImage(row[2], 80, 80, "RGB", False, -1, -1))._replace(
-                **{**facts, **row[3]}
-            )
-            for row in rows
+            facts_of(decoded(row[2]))._replace(**{**facts, **row[3]}) for row in rows
         )
     return Dataset("toy", **splits, class_names=("cat", "dog"), images=images)
 
@@ -118,7 +120,7 @@ def test_a_set_of_one_colour_is_refused():
         split: ArraySource(np.full_like(s.images, 7), s.labels, s.bias, s.paths)
         for split, s in dataset.splits.items()
     }
-    facts = facts_of(DecodedImage(colour(7), SIDE, SIDE, "L", False, -1, -1))
+    facts = facts_of(decoded(colour(7), SIDE, "L"))
     images = {split: (facts,) * len(source) for split, source in one.items()}
     black = Dataset("toy", **one, class_names=("cat", "dog"), images=images)
     finding = found(black)["all one colour"]

@@ -7,11 +7,12 @@ agree with each other and with the originals is never made again.
 
 import contextlib
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 from ddb_jax.data.images.facts import ImageFacts
 from ddb_jax.data.images.records import write_shard
 from ddb_jax.runtime.errors import Interrupted
-from ddb_jax.runtime.files import DamagedFile, read_json, write_json
+from ddb_jax.runtime.files import DamagedFile, read_json, write_atomically
 from ddb_jax.runtime.lock import Lock, try_lock
 from ddb_jax.runtime.progress import Progress
 from ddb_jax.runtime.stop import StopFlag
@@ -217,7 +218,7 @@ def _current(
         return None
     record = replace(record, stamps=stamps)
     with contextlib.suppress(OSError):  # a cache that is only read: hashed again at the next start
-        write_json(shard.record_file, asdict(record), every_process=True)
+        _write_record(shard, record)
     return record
 
 
@@ -280,8 +281,13 @@ def _write(
             contents=tuple(result.content for result in results),
         )
         if not any(isinstance(error, OSError) for error in failed.values()):
-            write_json(shard.record_file, asdict(record), every_process=True)
+            _write_record(shard, record)
     return record
+
+
+def _write_record(shard: CachedShard, record: ShardRecord) -> None:
+    # On one line: an indented file of so many numbers takes a tenth of the time of decoding.
+    write_atomically(shard.record_file, json.dumps(vars(record)), every_process=True)
 
 
 def _reason(error: OSError | ValueError) -> str:

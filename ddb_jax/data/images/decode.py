@@ -77,6 +77,7 @@ class DecodedImage(NamedTuple):
 
     Attributes:
         pixels: uint8 [S, S, 3].
+        histogram: int [3, 256]; how many pixels have each value in each channel.
         width: Of the upright image in the file, in pixels.
         height: The same.
         mode: Pillow's mode of the image in the file.
@@ -86,6 +87,7 @@ class DecodedImage(NamedTuple):
     """
 
     pixels: np.ndarray
+    histogram: np.ndarray
     width: int
     height: int
     mode: str
@@ -133,12 +135,14 @@ def decode_image(data: bytes | Image.Image, rules: Rules) -> DecodedImage:
         try:
             image = _upright(image)
             rgb, transparent, (low, high) = _to_rgb(image, rules)
-            pixels = _resize(rgb, rules)
+            resized = _resize(rgb, rules)
         except MemoryError:
             raise
         except Exception as error:
             raise ValueError(_unreadable(error, data)) from None
-        return DecodedImage(pixels, *image.size, image.mode, transparent, low, high)
+        histogram = np.array(resized.histogram()).reshape(3, 256)
+        size, mode = image.size, image.mode
+        return DecodedImage(np.array(resized), histogram, *size, mode, transparent, low, high)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -201,7 +205,7 @@ def _background(rules: Rules) -> tuple[int, int, int, int]:
         ) from None
 
 
-def _resize(image: Image.Image, rules: Rules) -> np.ndarray:
+def _resize(image: Image.Image, rules: Rules) -> Image.Image:
     width, height = image.size
     left = top = 0.0
     if rules.resize == "center_crop":
@@ -210,7 +214,7 @@ def _resize(image: Image.Image, rules: Rules) -> np.ndarray:
         left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, width - left, height - top)
     size = (rules.image_size, rules.image_size)
-    return np.array(image.resize(size, Image.Resampling.BILINEAR, box=box))
+    return image.resize(size, Image.Resampling.BILINEAR, box=box)
 
 
 def _unreadable(error: Exception, data: bytes | Image.Image) -> str:

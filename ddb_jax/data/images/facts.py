@@ -80,17 +80,22 @@ def number_of(images: Sized) -> str:
 
 
 def facts_of(image: DecodedImage) -> ImageFacts:
-    """The facts of a decoded image."""
-    pixels = image.pixels
-    columns = pixels.reshape(-1, pixels.shape[-1])
-    low, high = columns.min(0), columns.max(0)
+    """The facts of a decoded image.
+
+    They are taken from the histogram: over the pixels they would take as long as decoding.
+    """
+    present, values = image.histogram > 0, np.arange(256)
+    num_pixels = image.histogram[0].sum()
+    mean = image.histogram @ values / num_pixels
+    variance = image.histogram @ values**2 / num_pixels - mean**2
+    used = np.flatnonzero(present.any(0))
     return ImageFacts(
-        *image[1:],
-        low=int(low.min()),
-        high=int(high.max()),
-        one_colour=bool(np.all(low == high)),
-        deviation=round(float(columns.std(0, dtype=np.float32).max()), 2),
-        sha256=hashlib.sha256(pixels).hexdigest()[:32],
+        *image[2:],
+        low=int(used[0]),
+        high=int(used[-1]),
+        one_colour=bool(np.all(present.sum(1) == 1)),
+        deviation=round(float(np.sqrt(max(variance.max(), 0.0))), 2),
+        sha256=hashlib.sha256(image.pixels).hexdigest()[:32],
     )
 
 
