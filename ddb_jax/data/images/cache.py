@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddb_jax.data.images.facts import ImageFacts
+from ddb_jax.data.images.decode import DecodedImage
+from ddb_jax.data.images.facts import ImageFacts, facts_of
 from ddb_jax.data.images.records import write_shard
 from ddb_jax.runtime.errors import Interrupted
 from ddb_jax.runtime.files import DamagedFile, read_json, write_atomically
@@ -41,14 +42,12 @@ class Read(NamedTuple):
     """An original, read and decoded.
 
     Attributes:
-        pixels: uint8 [S, S, 3], or an error. An OSError means that it was not read, which may work
-            later; a ValueError, that it cannot be used.
-        facts: Of an image that is no error.
+        image: The image, or an error. An OSError means that it was not read, which may work later;
+            a ValueError, that it cannot be used.
         content: Hash of the file; "" where that is not a file.
     """
 
-    pixels: np.ndarray | OSError | ValueError
-    facts: ImageFacts | None = None
+    image: DecodedImage | OSError | ValueError
     content: str = ""
 
 
@@ -261,22 +260,22 @@ def _fill(
 def _write(
     shard: CachedShard, results: list[Read], stamps: tuple[Stamp, ...], grey_bits: int
 ) -> ShardRecord:
-    images = [result for result in results if isinstance(result.pixels, np.ndarray)]
+    images = [result.image for result in results if isinstance(result.image, DecodedImage)]
     failed = {
-        path: result.pixels
+        path: result.image
         for path, result in zip(shard.paths, results, strict=True)
-        if isinstance(result.pixels, Exception)
+        if isinstance(result.image, Exception)
     }
     unknown = np.full(len(images), -1)
     with writing(shard.file.parent):
-        pixels = np.array([result.pixels for result in images], np.uint8)
+        pixels = np.array([image.pixels for image in images], np.uint8)
         write_shard(shard.file, pixels, unknown, unknown)
         record = ShardRecord(
             bytes=shard.file.stat().st_size,
             sha256=hashlib.sha256(pixels).hexdigest(),
             grey_bits=grey_bits,
             broken={path: _reason(error) for path, error in failed.items()},
-            images=tuple(result.facts for result in images),
+            images=facts_of(images),
             stamps=stamps,
             contents=tuple(result.content for result in results),
         )

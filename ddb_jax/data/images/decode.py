@@ -7,6 +7,7 @@ to white.
 """
 
 import contextlib
+import hashlib
 import io
 import threading
 import warnings
@@ -76,8 +77,9 @@ class DecodedImage(NamedTuple):
     """The pixels of an image, and what is lost in them.
 
     Attributes:
-        pixels: uint8 [S, S, 3].
-        histogram: int [3, 256]; how many pixels have each value in each channel.
+        pixels: uint8 [S, S, 3], not to be written to.
+        histogram: How many pixels have each value, 256 counts for each channel.
+        sha256: First 32 digits of the hash of the pixels.
         width: Of the upright image in the file, in pixels.
         height: The same.
         mode: Pillow's mode of the image in the file.
@@ -87,7 +89,8 @@ class DecodedImage(NamedTuple):
     """
 
     pixels: np.ndarray
-    histogram: np.ndarray
+    histogram: list[int]
+    sha256: str
     width: int
     height: int
     mode: str
@@ -140,9 +143,18 @@ def decode_image(data: bytes | Image.Image, rules: Rules) -> DecodedImage:
             raise
         except Exception as error:
             raise ValueError(_unreadable(error, data)) from None
-        histogram = np.array(resized.histogram()).reshape(3, 256)
-        size, mode = image.size, image.mode
-        return DecodedImage(np.array(resized), histogram, *size, mode, transparent, low, high)
+        pixels = np.asarray(resized)
+        return DecodedImage(
+            pixels=pixels,
+            histogram=resized.histogram(),
+            sha256=hashlib.sha256(pixels).hexdigest()[:32],
+            width=image.width,
+            height=image.height,
+            mode=image.mode,
+            transparent=transparent,
+            grey_low=low,
+            grey_high=high,
+        )
 
 
 def _open(data: bytes) -> Image.Image:

@@ -1,7 +1,6 @@
 """What is known of every image of a set beside its pixels, found while it is decoded."""
 
-import hashlib
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -79,23 +78,40 @@ def number_of(images: Sized) -> str:
     return f"{len(images):,} image{'' if len(images) == 1 else 's'}"
 
 
-def facts_of(image: DecodedImage) -> ImageFacts:
-    """The facts of a decoded image.
+def facts_of(images: Sequence[DecodedImage]) -> tuple[ImageFacts, ...]:
+    """The facts of decoded images.
 
-    They are taken from the histogram: over the pixels they would take as long as decoding.
+    They are taken from the histograms: over the pixels they would take as long as decoding.
     """
-    present, values = image.histogram > 0, np.arange(256)
-    num_pixels = image.histogram[0].sum()
-    mean = image.histogram @ values / num_pixels
-    variance = image.histogram @ values**2 / num_pixels - mean**2
-    used = np.flatnonzero(present.any(0))
-    return ImageFacts(
-        *image[2:],
-        low=int(used[0]),
-        high=int(used[-1]),
-        one_colour=bool(np.all(present.sum(1) == 1)),
-        deviation=round(float(np.sqrt(max(variance.max(), 0.0))), 2),
-        sha256=hashlib.sha256(image.pixels).hexdigest()[:32],
+    if not images:
+        return ()
+    counts = np.array([image.histogram for image in images]).reshape(-1, 3, 256)
+    values, num_pixels = np.arange(256.0), counts[0, 0].sum()
+    mean = counts @ values / num_pixels
+    variance = np.maximum(counts @ values**2 / num_pixels - mean**2, 0.0)
+    present = (counts > 0).any(1)
+    return tuple(
+        ImageFacts(
+            image.width,
+            image.height,
+            image.mode,
+            image.transparent,
+            image.grey_low,
+            image.grey_high,
+            low=int(low),
+            high=int(high),
+            one_colour=bool(one_colour),
+            deviation=round(float(deviation), 2),
+            sha256=image.sha256,
+        )
+        for image, low, high, one_colour, deviation in zip(
+            images,
+            present.argmax(1),
+            255 - present[:, ::-1].argmax(1),
+            ((counts > 0).sum(2) == 1).all(1),
+            np.sqrt(variance).max(1),
+            strict=True,
+        )
     )
 
 

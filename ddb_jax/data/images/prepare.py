@@ -27,7 +27,7 @@ from ddb_jax.data.images.cache import (
     writing,
 )
 from ddb_jax.data.images.decode import Rules, check_rules, decode_image
-from ddb_jax.data.images.facts import ImageFacts, facts_of, grey_bits_in_use
+from ddb_jax.data.images.facts import ImageFacts, grey_bits_in_use
 from ddb_jax.data.images.records import RecordSource, Shards, in_memory
 from ddb_jax.data.listing import Files, Listing, keep_copies_together
 from ddb_jax.data.source import Dataset, Example
@@ -175,10 +175,9 @@ def _opened(open_image: Callable[[str], bytes | Image.Image], rules: Rules) -> O
 
 def _decoded(data: bytes | Image.Image, rules: Rules, content: str) -> Read:
     try:
-        image = decode_image(data, rules)
+        return Read(decode_image(data, rules), content)
     except (OSError, ValueError) as error:
-        return Read(error, content=content)
-    return Read(image.pixels, facts_of(image), content)
+        return Read(error, content)
 
 
 def _stamp(path: Path) -> Stamp:

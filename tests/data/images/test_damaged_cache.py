@@ -7,19 +7,20 @@ import pytest
 
 from ddb_jax.data.images import cache
 from ddb_jax.data.images.cache import Originals, Read, divide
-from ddb_jax.data.images.facts import ImageFacts
+from ddb_jax.data.images.decode import DecodedImage
 
 PATHS = ("a", "b", "c")
 BROKEN = {"b": "no image"}
 
 
-FACTS = ImageFacts(2, 2, "RGB", False, -1, -1, 97, 97, True, 0.0, "")
+HISTOGRAM = [4, *[0] * 255] * 3
 
 
 def read(path):
     if path == "b":
         return Read(ValueError("no image"))
-    return Read(np.full((2, 2, 3), ord(path), np.uint8), FACTS)
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    return Read(DecodedImage(pixels, HISTOGRAM, "", 2, 2, "RGB", False, -1, -1))
 
 
 def fill(shards):
