@@ -55,6 +55,8 @@ def loss_histograms(
         if thresholds.get(title):
             axis.axvline(thresholds[title], color="black", linestyle="--", label="threshold")
         axis.set(xscale="log", yscale="log", title=title, xlabel=xlabel, ylabel="images")
+        _number_ticks(axis.xaxis, bins[-1] / bins[0])
+        _number_ticks(axis.yaxis, max(axis.get_ylim()) / min(axis.get_ylim()))
         axis.legend(fontsize=8)
     return _png(figure)
 

@@ -46,7 +46,8 @@ def _finding(context: Context, finding: Finding) -> list[str]:
             [str(i), image.path, image.split, name]
             for i, (image, name) in enumerate(zip(shown, names, strict=True), 1)
         ]
-        caption = f"{len(shown)} of {len(finding.images):,} images, in the order of the list."
+        few = len(shown) < len(finding.images)
+        caption = f"{len(shown)} of {number_of(finding.images)}." if few else ""
         parts.append(page.picture(buffer.getvalue(), caption))
         files = page.table(["", "file", "split", "class"], rows)
         parts.append(page.details("The files", files))
