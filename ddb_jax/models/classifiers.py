@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ddb_jax.models.densenet import DENSENETS, DenseNet
+from ddb_jax.models.efficientnet import EfficientNetLite
 from ddb_jax.models.mlp import Mlp
 from ddb_jax.models.resnet import NORMS, STEMS, make_resnet
 
@@ -34,6 +35,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": functools.partial(make_resnet, "resnet34"),
     "resnet50": functools.partial(make_resnet, "resnet50"),
     "densenet121": functools.partial(make_densenet, "densenet121"),
+    "efficientnet_lite0": EfficientNetLite,
     "mlp": make_mlp,
 }
 
@@ -62,6 +64,7 @@ def make_classifier(
         num_classes: K, at least 1.
         width: ResNets: channels of the first stage, 64 in the literature (resnet8, resnet20: 16).
             DenseNet: channels of the stem, even, 64 in the literature; the growth is its half.
+            EfficientNet-Lite0: 64 is the published network, others are that share of it.
             MLP: hidden units, 100 in the literature.
         stem: "imagenet" or "cifar"; the MLP has none.
         norm: "batch" or "group"; the MLP has none.

@@ -1,9 +1,9 @@
 """Convolutions, norms and pooling of images [B, H, W, C], in forms that suit XLA's CPU backend.
 
-All workarounds for that backend are here: im2col for maps smaller than the kernel, transposed
-convolution and convolution of doubled pixels by phases, one-pass norms, and max-pooling by shifted
-slices. Each computes what the plain form computes; im2col and doubled pixels by phases are kept to
-the CPU. The arithmetic is PyTorch's.
+All workarounds for that backend are here, and in `depthwise.py`: im2col for maps smaller than the
+kernel, transposed convolution and convolution of doubled pixels by phases, one-pass norms, and
+max-pooling by shifted slices. Each computes what the plain form computes; im2col and doubled pixels
+by phases are kept to the CPU. The arithmetic is PyTorch's.
 """
 
 import math

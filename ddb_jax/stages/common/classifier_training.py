@@ -15,7 +15,7 @@ from ddb_jax.data.input_pipeline import eval_batches, train_batches
 from ddb_jax.data.preprocessing import to_input
 from ddb_jax.data.source import Source
 from ddb_jax.debias.contract import MAIN, JointMethod, Method
-from ddb_jax.models.pretrained import load_pretrained
+from ddb_jax.models.pretrained import load_pretrained, weights_path
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.processes import this_process
 from ddb_jax.stages.common.classifier_build import build_training
@@ -230,7 +230,8 @@ def pretrained_variables(
     model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
     fresh = jax.device_get(jax.jit(lambda key: init_variables(model, key, size))(key))
     try:
-        variables, notes = load_pretrained(settings.network, fresh, Path(settings.weights))
+        path = weights_path(settings.network, settings.weights) or Path(settings.weights)
+        variables, notes = load_pretrained(settings.network, fresh, path)
     except (OSError, ValueError) as error:
         raise UserError(str(error)) from error
     for note in notes:
