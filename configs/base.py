@@ -134,6 +134,9 @@ def _amplifier(c: ConfigDict) -> None:
     """The bias amplifier, and what becomes of its scores."""
     c.amplifier = classifier_section()
     c.amplifier.image_size = 0  # it sees real and synthetic images at the generator's size
+    # "lda" is linear discriminant analysis of what classifier.network, frozen, sees in the real
+    # images: no diffusion model is trained. It reads the section lda, and nothing of this one.
+    c.amplifier.kind = "network"
     c.amplifier.train_on = "synthetic"  # "real" is the ablation
     c.amplifier.compare = False  # also train it on the other source, for the report
     c.amplifier.loss = "cross_entropy"  # or "generalized_cross_entropy"
@@ -143,6 +146,15 @@ def _amplifier(c: ConfigDict) -> None:
     # no loss, and so almost no weight in Recipe II. The classifier then learns from conflicting
     # images only and forgets the aligned ones.
     c.amplifier.label_smoothing = 0.0
+
+    c.lda = ConfigDict()
+    # "stages" are the means over the pixels of the maps at the end of every stage: a bias may be a
+    # texture or a place. "last" is what the last layer sees.
+    c.lda.features = "stages"
+    c.lda.refits = 1  # fits without the images that the fit before misclassifies
+    # Parts of the training images, each scored by a judge that was fitted without it; 0 scores the
+    # images that it was fitted on.
+    c.lda.cross_fit = 0
 
     c.pseudo_groups = ConfigDict()
     # "error_set" flags the images that the amplifier misclassifies. "loss_threshold" flags those of

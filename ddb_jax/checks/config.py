@@ -184,7 +184,7 @@ def check_config(config: ConfigDict) -> None:
     problems += _unequal_sizes(config)
     if not problems:
         problems += unusable_settings(config) + unusable_generated(config) + contradictions(config)
-    for name in ("amplifier", "classifier"):
+    for name in ("classifier",) if config.amplifier.kind == "lda" else ("amplifier", "classifier"):
         section = config[name]
         fields = ("network", "stem", "norm", "dtype")
         if all(section[field] in FIELDS[f"{name}.{field}"].choices for field in fields):

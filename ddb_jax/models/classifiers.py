@@ -53,7 +53,8 @@ def make_classifier(
     """The network of that name in NETWORKS.
 
     Its call is `module(x, train=...)`: images [B, H, W, 3] -> logits float32 [B, num_classes] and
-    features float32 [B, F]; the parameters of the last layer lie under "head".
+    features float32 [B, F]; the parameters of the last layer lie under "head". All but the MLP sow
+    "stage_maps", the maps [B, h, w, C] at the end of every stage, into "intermediates".
 
     resnet8 and resnet20 are the three-stage networks of the CIFAR literature (He et al. 2015, 4.2)
     with the shortcuts of the larger ResNets: a strided 1x1 convolution and norm where the shape

@@ -118,8 +118,9 @@ class DenseNet(nn.Module):
                 h = layer(h)
             if block < len(self.block_sizes) - 1:
                 h = Transition(conv, norm, name=f"transition_{block}")(h)
+            self.sow("intermediates", "stage_maps", h)  # kept only if a caller asks for it
         h = nn.relu(norm("final_norm")(h))
-        self.sow("intermediates", "feature_map", h)  # kept only if a caller asks for it
+        self.sow("intermediates", "feature_map", h)
         features = global_average_pool(h)
         logits = nn.Dense(self.num_classes, kernel_init=torch_uniform, name="head")(features)
         return logits, features

@@ -98,8 +98,9 @@ class EfficientNetLite(nn.Module):
                 stride = stage.stride if i == 0 else 1
                 name = f"stage_{number}_block_{i}"
                 h = block(stage, stride, self._channels(stage.features), conv, norm, name=name)(h)
+            self.sow("intermediates", "stage_maps", h)  # kept only if a caller asks for it
         h = nn.relu6(norm("final_norm")(conv(self._channels(HEAD), name="final_conv")(h)))
-        self.sow("intermediates", "feature_map", h)  # kept only if a caller asks for it
+        self.sow("intermediates", "feature_map", h)
         features = global_average_pool(h)
         logits = nn.Dense(self.num_classes, kernel_init=torch_uniform, name="head")(features)
         return logits, features

@@ -127,7 +127,8 @@ class ResNet(nn.Module):
                     self.width * 2**stage, stride, conv, norm, name=f"stage_{stage}_block_{i}"
                 )
                 h = layer(h)
-        self.sow("intermediates", "feature_map", h)  # kept only if a caller asks for it
+            self.sow("intermediates", "stage_maps", h)  # kept only if a caller asks for it
+        self.sow("intermediates", "feature_map", h)
         features = global_average_pool(h)
         logits = nn.Dense(self.num_classes, kernel_init=torch_uniform, name="head")(features)
         return logits, features

@@ -114,12 +114,14 @@ def run(
 
 
 def _load_datasets(config: ConfigDict, stop: StopFlag) -> dict[str, Dataset]:
-    """The data set at the classifier's size and at the generator's size."""
+    """The data set at the classifier's size and, where there is one, at the generator's size."""
     classifier = config.classifier
     sizes = {
         "generator": config.diffusion.image_size,
         "classifier": classifier.source_size or classifier.image_size,
     }
+    if all(task.data == "classifier" for task in plan(config, bias_known=True)):
+        sizes["generator"] = sizes["classifier"]  # there is no generator
     loaded = {}
     try:
         for size in dict.fromkeys(sizes.values()):

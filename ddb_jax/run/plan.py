@@ -142,6 +142,11 @@ class Planner:
         inputs = {"train_amplifier": self.amplifier(seed, train_on)}
         return self.add("score", seed, inputs, variant=train_on)
 
+    def lda_scores(self, seed: int) -> str:
+        """The scores of linear discriminant analysis, which needs no synthetic images."""
+        features = self.add("frozen_features", self.config.seeds[0])
+        return self.add("score_lda", seed, {"frozen_features": features})
+
     # What methods need beforehand.
 
     def required(self, seed: int, needs: set[str]) -> dict[str, str]:
@@ -149,6 +154,8 @@ class Planner:
         config, inputs = self.config, {}
         if needs & OF_AMPLIFIER and config.given_scores.csv:
             inputs["score"] = self.add("given_scores", config.seeds[0])
+        elif needs & OF_AMPLIFIER and config.amplifier.kind == "lda":
+            inputs["score"] = self.lda_scores(self.upstream(seed))
         elif needs & OF_AMPLIFIER:
             upstream, train_on = self.upstream(seed), config.amplifier.train_on
             inputs["score"] = self.scores(upstream, train_on)

@@ -15,9 +15,9 @@ from ddb_jax.text_to_image.captions import read_captions
 
 # Fields that no task reads, but that decide which tasks there are or what they are given.
 DECIDING = (
-    "seeds", "share_upstream", "amplifier.train_on", "given_scores.csv", "search.tries",
-    "search.seed", "afr.held_out_share", "text_to_image.folder", "train_text_to_image.start_from",
-    "gate.labels", "gate.debiased_method",
+    "seeds", "share_upstream", "amplifier.kind", "amplifier.train_on", "given_scores.csv",
+    "search.tries", "search.seed", "afr.held_out_share", "text_to_image.folder",
+    "train_text_to_image.start_from", "gate.labels", "gate.debiased_method",
 )  # fmt: skip
 
 

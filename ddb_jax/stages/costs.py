@@ -170,6 +170,12 @@ def score(work: Work, options: Options) -> Cost:
     return f"{seen:,} images", seen * work.amplifier
 
 
+def frozen_features(work: Work, options: Options) -> Cost:
+    """One pass of the classifier's network over the training and validation images."""
+    seen = len(work.dataset.train) + len(work.dataset.validation)
+    return f"{seen:,} images", seen * work.classifier
+
+
 def train_reference(work: Work, options: Options) -> Cost:
     """The steps of a first model."""
     return _classifier_training(work, work.config.reference.num_steps)

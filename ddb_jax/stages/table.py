@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from ddb_jax.stages import costs
 from ddb_jax.stages.amplifier import (
+    frozen_features,
     given_scores,
     measure_synthesis,
     score,
+    score_lda,
     synthesize,
     train_amplifier,
     train_diffusion,
@@ -72,6 +74,14 @@ PSEUDO_GROUP_RULE = ("pseudo_groups.rule", "pseudo_groups.gamma")
 DIFFUSION = ("data", "unet", "diffusion")
 AMPLIFIER = ("data", "diffusion.image_size", "amplifier")
 CLASSIFIER = ("data", "classifier")
+# Of a network that is not trained.
+BACKBONE = tuple(
+    f"classifier.{name}"
+    for name in (
+        "network", "width", "stem", "norm", "dtype", "remat", "weights", "image_size",
+        "normalization",
+    )
+)  # fmt: skip
 AUTOENCODER = tuple(
     f"train_text_to_image.{name}"
     for name in (
@@ -108,6 +118,15 @@ STAGES: dict[str, Stage] = {
         trains="amplifier",
     ),
     "score": Stage(score.run, "generator", (*AMPLIFIER, *PSEUDO_GROUP_RULE), cost=costs.score),
+    "frozen_features": Stage(
+        frozen_features.run,
+        "classifier",
+        ("data", "lda.features", *BACKBONE),
+        cost=costs.frozen_features,
+    ),
+    "score_lda": Stage(
+        score_lda.run, "classifier", ("data", "lda.refits", "lda.cross_fit", *PSEUDO_GROUP_RULE)
+    ),
     "given_scores": Stage(
         given_scores.run,
         "classifier",

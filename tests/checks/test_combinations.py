@@ -102,6 +102,11 @@ REFUSED = {
         {"amplifier.max_shift": 70},
         "config.amplifier.max_shift is 70, and the images have 64 pixels",
     ),
+    "judge_of_generated_images": (
+        {"methods": ("erm", "ddb_ii+rebalanced", "ddb_i"), "amplifier.kind": "lda"},
+        "config.amplifier.kind is 'lda', and ddb_ii+rebalanced of config.methods needs an amplifier"
+        " that judges generated images: take 'network', or leave it out",
+    ),
 }
 FITTING = {
     "none_on_purpose": {"diffusion.image_size": 96, "unet.attention_resolutions": ()},
@@ -152,6 +157,19 @@ DOUBTED = {
         {"classifier.weights": "r.pth"},
         "config.classifier.weights were trained on images normalised as 'imagenet', and"
         " config.classifier.normalization is 'symmetric': take 'imagenet'",
+    ),
+    "normalization_of_lite": (
+        {
+            "classifier.network": "efficientnet_lite0",
+            "classifier.weights": "installed",
+            "classifier.normalization": "imagenet",
+        },
+        "config.classifier.weights were trained on images normalised as 'lite', and"
+        " config.classifier.normalization is 'imagenet': take 'lite'",
+    ),
+    "judge_of_random_features": (
+        {"amplifier.kind": "lda"},
+        "config.amplifier.kind is 'lda', and config.classifier.weights names no file:",
     ),
     "random_backbone": (
         {"classifier.trainable": "head"},

@@ -58,13 +58,27 @@ def make_outputs(
     model: Any, settings: ConfigDict, image_size: int, mesh: Mesh
 ) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, np.ndarray]]:
     """Logits float32 [N, K] and features float32 [N, F] over a source; see `_map_batches`."""
+    return make_map(
+        lambda weights, x: model.apply(weights, x, train=False), settings, image_size, mesh
+    )
 
-    def outputs(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        return model.apply(
-            weights, to_input(batch["image"], image_size, settings.normalization), train=False
-        )
 
-    return _map_batches(outputs, mesh)
+def make_map(
+    function: Callable[[Any, jax.Array], tuple[jax.Array, ...]],
+    settings: ConfigDict,
+    image_size: int,
+    mesh: Mesh,
+    batch_size: int = EVAL_BATCH_SIZE,
+) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, ...]]:
+    """(weights, inputs float32 [B, S, S, 3]) -> arrays [B, ...], over a source; see `_map_batches`.
+
+    The images are seen as in evaluation.
+    """
+
+    def of_batch(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        return function(weights, to_input(batch["image"], image_size, settings.normalization))
+
+    return _map_batches(of_batch, mesh, batch_size)
 
 
 def make_predict(
@@ -84,11 +98,13 @@ def make_predict(
 
 
 def _map_batches(
-    function: Callable[[Any, dict[str, jax.Array]], tuple[jax.Array, ...]], mesh: Mesh
+    function: Callable[[Any, dict[str, jax.Array]], tuple[jax.Array, ...]],
+    mesh: Mesh,
+    batch_size: int = EVAL_BATCH_SIZE,
 ) -> Callable[[Mapping[str, Any], Source], tuple[np.ndarray, ...]]:
     """(weights, source) -> arrays over its images, compiled once; the last batch is padded."""
     compiled = jit(function, out_shardings=replicated(mesh))
-    batch_size = -(-EVAL_BATCH_SIZE // mesh.size) * mesh.size
+    batch_size = -(-batch_size // mesh.size) * mesh.size
 
     def over_source(weights: Mapping[str, Any], source: Source) -> tuple[np.ndarray, ...]:
         weights = {name: value for name, value in weights.items() if value}
@@ -227,8 +243,7 @@ def pretrained_variables(
     """The variables from the section's weights file, in a tuple; () without a file."""
     if not settings.weights:
         return ()
-    model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
-    fresh = jax.device_get(jax.jit(lambda key: init_variables(model, key, size))(key))
+    fresh = _fresh_variables(context, settings, num_outputs, size)
     try:
         path = weights_path(settings.network, settings.weights) or Path(settings.weights)
         variables, notes = load_pretrained(settings.network, fresh, path)
@@ -237,6 +252,21 @@ def pretrained_variables(
     for note in notes:
         log.info("%s: %s", context.name, note)
     return (variables,)
+
+
+def first_variables(
+    context: Context, settings: ConfigDict, num_outputs: int, size: int
+) -> dict[str, Any]:
+    """The variables from the section's weights file, or fresh ones without a file."""
+    read = pretrained_variables(context, settings, num_outputs, size)
+    return read[0] if read else _fresh_variables(context, settings, num_outputs, size)
+
+
+def _fresh_variables(
+    context: Context, settings: ConfigDict, num_outputs: int, size: int
+) -> dict[str, Any]:
+    model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
+    return jax.device_get(jax.jit(lambda key: init_variables(model, key, size))(key))
 
 
 def load_classifier(

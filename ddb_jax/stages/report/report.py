@@ -82,9 +82,9 @@ def run(context: Context) -> dict[str, Any]:
 
 def _score_folders(context: Context) -> tuple[Path | None, Path | None]:
     """The scores in use and those of the compared amplifier, both of the first seed."""
-    given = folders_of(context, "given_scores")
-    if given:
-        return next(iter(given.values())), None
+    for stage in ("given_scores", "score_lda"):
+        if folders := folders_of(context, stage):
+            return next(iter(folders.values())), None
     train_on = context.config.amplifier.train_on
     folders = list(folders_of(context, "score").items())
     used = [path for name, path in folders if name.endswith(train_on)]
@@ -206,8 +206,9 @@ def _histograms(scores: Path | None, compared: Path | None) -> list[str]:
     for folder in (scores, compared):
         if folder is None:
             continue
-        own = folder.parent.name == "score"
-        title = f"trained on {folder.name} images" if own else "given scores"
+        own = folder.name != "given_scores"
+        titles = {"given_scores": "given scores", "score_lda": "LDA of frozen features"}
+        title = titles.get(folder.name, f"trained on {folder.name} images")
         table = select_split(read_scores(folder / "scores.csv"), "train")
         if np.all(table["loss"] < 0):  # given scores without losses
             continue
