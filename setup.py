@@ -36,7 +36,13 @@ setup(
         "safetensors>=0.4",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.8", "tokenizers>=0.20"],
+        "test": [
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.8",
+            "tokenizers>=0.20",
+        ],
         # Stable Diffusion folders; without PyTorch.
         "text_to_image": ["tokenizers>=0.20"],
         "captions": ["torch>=2.2", "transformers>=4.56"],  # captioners from Hugging Face

@@ -4,13 +4,21 @@ What the recipes over folders share: sorted walks; rows of (path, label, bias) m
 """
 
 import os
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ddb_jax.data.folder_names import is_system
-from ddb_jax.data.images.file_kinds import DEAD_LINK, IMAGE, IMAGE_SUFFIXES, SYSTEM, kind_of_file
+from ddb_jax.data.images.file_kinds import (
+    DEAD_LINK,
+    IMAGE,
+    IMAGE_SUFFIXES,
+    SYSTEM,
+    TEXT_SUFFIXES,
+    kind_of_file,
+)
 from ddb_jax.data.images.left_out import Other
 from ddb_jax.data.listing import Files, Listing
 
@@ -144,12 +152,6 @@ def _entries(folder: Path) -> tuple[list[os.DirEntry], list[os.DirEntry]]:
             f"{folder} cannot be read, permission is denied: give the user who runs this the right"
             " to read it."
         ) from None
-    for entry in found:
-        # A name that is not Unicode could be read here but not be written to any table.
-        if entry.name.encode(errors="replace").decode() != entry.name:
-            raise ValueError(
-                f"the name of {os.fspath(folder / entry.name)!a} is not UTF-8: rename it."
-            )
     kept, system = [], []
     for entry in found:
         # The name first: asking a link whether it is a folder costs a look at the disk.
@@ -161,4 +163,20 @@ def _entries(folder: Path) -> tuple[list[os.DirEntry], list[os.DirEntry]]:
             system.append(entry)
         elif entry.name[0] != ".":
             kept.append(entry)
+    for entry in kept:
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if not entry.name.isprintable() and (suffix not in TEXT_SUFFIXES or entry.is_dir()):
+            _check_name(folder, entry.name)
     return kept, system
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Refuse a name that could be read here but not be written to a table or a line of a log."""
+    kinds = {unicodedata.category(character) for character in name}
+    if "Cs" in kinds:
+        raise ValueError(f"the name of {os.fspath(folder / name)!a} is not UTF-8: rename it.")
+    if kinds & {"Cc", "Zl", "Zp"}:
+        raise ValueError(
+            f"the name of {os.fspath(folder / name)!a} has a line break or another control"
+            " character: rename it."
+        )

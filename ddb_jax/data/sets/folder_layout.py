@@ -224,8 +224,13 @@ def _common_folders(inside: Mapping[str, Sequence[str]]) -> list[str]:
     several = [names for names in inside.values() if len(names) > 1]
     if len(several) < 2 or 2 * len(several) < len(inside):
         return []
-    spelling = {name_key(name): name for names in several for name in names}
-    uses = Counter(key for names in several for key in {name_key(name) for name in names})
+    keys = {name: name_key(name) for names in several for name in names}
+    for names in several:
+        counts = Counter(keys[name] for name in names)
+        # Beside each other, "cat" and "cat " are two.
+        keys |= {name: name for name in names if counts[keys[name]] > 1}
+    spelling = {keys[name]: name for names in several for name in names}
+    uses = Counter(key for names in several for key in {keys[name] for name in names})
     common = sorted(spelling[key] for key, n in uses.items() if 2 * n > len(several))
     return common if len(common) > 1 else []
 

@@ -194,9 +194,9 @@ def test_a_file_that_cannot_be_opened_is_warned_about(pets, monkeypatch):
 
 
 def test_names_with_line_breaks_are_shown_on_one_line(pets):
-    make_tree(pets, ["cat/a\nb.jpg", "cat/c\nd.txt", "loose\n.jpg"])
+    make_tree(pets, ["cat/c\nd.txt", "dog/e\nf.json"])
     listing = list_folder(pets)
-    assert counts(listing) == [5, 4]
+    assert counts(listing) == [4, 4]
     assert not any("\n" in sentence for sentence in (*listing.notes, *listing.warnings))
 
 

@@ -238,3 +238,10 @@ def test_two_classes_that_may_be_meant_are_warned_about(tmp_path, pair):
     listing = list_folder(tmp_path)
     assert counts(listing) == {"train": [3, 3, 3]}
     assert f"{pair[0]!r} and {pair[1]!r}: they are read as 2 classes" in listing.warnings[0]
+
+
+def test_a_level_above_classes_whose_names_look_the_same_is_refused(tmp_path):
+    """As many common folders as a person sees on the disk, not as many as have a key."""
+    tree(tmp_path, in_each(["site A", "site B"], ["cat", "cat "]))
+    with pytest.raises(ValueError, match="look like a level above the classes"):
+        list_folder(tmp_path)

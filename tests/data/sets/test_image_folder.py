@@ -151,3 +151,19 @@ def test_names_that_are_not_unicode_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\\udce9\.png' is not UTF-8: rename it") as error:
         list_folder(tmp_path)
     str(error.value).encode()  # can be written to a log
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "tab\t", "bell\x07", "para\u2029graph"])
+@pytest.mark.parametrize("path", ["{}/1.png", "b/{}.png"])
+def test_names_that_would_break_a_line_are_refused(tmp_path, name, path):
+    """Of classes and of images: they stand in the log, in sentences and in tables."""
+    make_tree(tmp_path, ["a/1.png", "b/2.png", path.format(name)])
+    with pytest.raises(ValueError, match="has a line break or another control") as error:
+        list_folder(tmp_path)
+    assert str(error.value).isprintable() and str(error.value).endswith(": rename it.")
+    assert repr(name)[1:-1] in str(error.value)
+
+
+def test_the_icon_files_of_macos_do_not_stop_a_run(tmp_path):
+    make_tree(tmp_path, ["a/1.png", "b/2.png", "b/Icon\r"])
+    assert list_folder(tmp_path).splits["train"].paths == ("a/1.png", "b/2.png")
