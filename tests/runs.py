@@ -9,8 +9,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from ddb_jax.configs import digits
+from ddb_jax.models import resnet
 from ddb_jax.run import pipeline
 from ddb_jax.runtime.stop import StopFlag
+
+# Stem, norms, and one block with a stride and a shortcut: every kind of layer of a ResNet, a third
+# of the compilation of resnet8, under whose name it runs.
+SHORT_RESNET = ((0, 1), "basic")
 
 
 class StopAfter(StopFlag):
@@ -28,12 +33,15 @@ class StopAfter(StopFlag):
 
 
 def make_tiny_config() -> ConfigDict:
-    """Every stage of the digits run at its smallest, on one device."""
+    """Every stage of the digits run at its smallest, on one device.
+
+    The UNet has one level; test_compilation.py runs one that goes down and up again.
+    """
     c = digits.get_config("smoke")
     c.num_devices = 1
     c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
     c.diffusion.image_size = c.classifier.image_size = 8
-    c.unet.channel_mults = (1, 2)
+    c.unet.channel_mults = (1,)
     c.diffusion.num_steps = 8
     c.diffusion.checkpoint_every = 3
     c.diffusion.batch_size = 16
@@ -59,11 +67,20 @@ def use_mlp(config: ConfigDict) -> None:
         section.network, section.width = "mlp", 8
 
 
-def run(config, workdir: Path, stop: StopFlag | None = None, **options) -> None:
-    """A run without the estimate of its cost, which takes longer than a tiny stage."""
+def run(
+    config,
+    workdir: Path,
+    stop: StopFlag | None = None,
+    *,
+    whole_networks: bool = False,
+    **options,
+) -> None:
+    """A run on short ResNets, without the estimate of its cost, which takes longer than a stage."""
     with pytest.MonkeyPatch.context() as patch:
         if not options.get("dry_run"):
             patch.setattr(pipeline, "estimate_costs", lambda *a: [])
+        if not whole_networks:
+            patch.setitem(resnet.RESNETS, "resnet8", SHORT_RESNET)
         # Not "or": a flag that is not set is false.
         pipeline.run(config, workdir, stop=StopFlag() if stop is None else stop, **options)
 

@@ -194,7 +194,6 @@ def test_unwritable_work_directory(tmp_path, capsys):
 
 
 def test_non_finite_loss_names_stage_and_step(tiny_config, tmp_path):
-    tiny_config.unet.channel_mults = (1,)
     tiny_config.diffusion.learning_rate = 1e30
     tiny_config.diffusion.warmup_steps = 0
     with pytest.raises(UserError, match=r"of seed_0/train_diffusion became (nan|inf) at step \d"):
@@ -235,7 +234,6 @@ def test_other_shapes_of_a_run(tiny_config, tmp_path):
 def test_train_without_a_conflicting_image(tiny_config, tmp_path):
     """Nothing conflicts: detection has no figure, empty groups are left out, the run goes on."""
     use_mlp(tiny_config)
-    tiny_config.unet.channel_mults = (1,)
     tiny_config.data.aligned_share = 1.0
     tiny_config.methods = ("erm", "ddb_i")
     run(tiny_config, tmp_path)

@@ -49,7 +49,6 @@ def test_a_run_is_the_same_there(bucket, tmp_path):
     config = make_tiny_config()
     use_mlp(config)
     config.methods = ("ddb_i",)
-    config.unet.channel_mults = (1,)
     run(config, tmp_path)
     workdir, seed = files.work_path("gs://bucket/run"), bucket / "run/seed_0"
     for stage, questions in (("train_diffusion", 5), ("synthesize", 4)):
