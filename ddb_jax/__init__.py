@@ -2,6 +2,7 @@
 
 For a training loop of your own, as in docs/own_loop.py; each is imported when it is first used.
 
+The classifier of a finished run: `load`, as in `load(RUN).predict(images)`.
 Scores of a bias amplifier: `read_given_scores` reads the scores.csv of a run, or your own; the
 score of an image is the amplifier's `cross_entropy`.
 Pseudo-groups: `error_set` and `loss_threshold` say which images conflict with the bias,
@@ -27,6 +28,7 @@ _HOMES = {
     "generalized_cross_entropy": "debias.losses",
     "group_dro_loss": "debias.group_dro",
     "guided": "diffusion.guidance",
+    "load": "predict.model",
     "loss_threshold": "debias.pseudo_groups",
     "make_schedule": "diffusion.noise_schedule",
     "make_table": "diffusion.samplers",

@@ -22,6 +22,7 @@ FLOORS = {
     "text_to_image": 2,
     "stages": 3,
     "checks": 4,
+    "predict": 4,
     "run": 5,
     "benchmark": 5,
     "main": 6,

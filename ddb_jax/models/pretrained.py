@@ -204,6 +204,16 @@ def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:1:-1], *shape[:2]) if len(shape) == 4 else shape[::-1]
 
 
+def from_torch(tensor: np.ndarray) -> np.ndarray:
+    """A tensor in our order of axes: OIHW is HWIO here, and OI is IO."""
+    return tensor.transpose((2, 3, 1, 0) if tensor.ndim == 4 else None)
+
+
+def to_torch(array: np.ndarray) -> np.ndarray:
+    """The inverse of `from_torch`."""
+    return np.ascontiguousarray(array.transpose((3, 2, 0, 1) if array.ndim == 4 else None))
+
+
 def listed(kind: str, entries: list[str]) -> str:
     """The count of the entries and the first few of them: 2 missing (a, b)."""
     more = ", ..." if len(entries) > LISTED else ""
@@ -275,8 +285,7 @@ def load_pretrained(
     values = dict(ours)
     for n, p in paths.items():
         if n not in fresh:
-            tensor = theirs[n].transpose((2, 3, 1, 0) if theirs[n].ndim == 4 else None)
-            values[p] = np.ascontiguousarray(tensor, ours[p].dtype)
+            values[p] = np.ascontiguousarray(from_torch(theirs[n]), ours[p].dtype)
     notes = (f"read {len(paths) - len(fresh):,} tensors of {path}",)
     if fresh:
         k = f"{OUTER_NAMES[name]['head']}.bias"

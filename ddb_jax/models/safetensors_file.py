@@ -1,18 +1,18 @@
-"""Opens a safetensors file: names, dtypes and shapes from its header, arrays one at a time.
+"""Safetensors files: names, dtypes and shapes from the header, arrays one at a time; and back.
 
 The library's NumPy side knows no 8-bit floats; those are read here, since published models have
 them (https://github.com/huggingface/safetensors describes the format).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-import safetensors
+import safetensors.numpy
 
 from ddb_jax.models.file_content import stand_in
 
@@ -107,3 +107,8 @@ def _fault(path: Path, error: Exception) -> str:
         pass  # the header itself is damaged
     reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
     return f"cannot be read as safetensors ({reason}): get it again"
+
+
+def as_safetensors(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The content of a file of these arrays."""
+    return safetensors.numpy.save(dict(tensors))

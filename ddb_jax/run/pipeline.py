@@ -17,6 +17,7 @@ from ddb_jax.data.source import Dataset
 from ddb_jax.run.cost import describe_costs, estimate_costs
 from ddb_jax.run.memory import memory_table
 from ddb_jax.run.plan import Task, plan
+from ddb_jax.run.publish_model import publish_model
 from ddb_jax.run.records import records
 from ddb_jax.run.refusals import refuse_captions, refuse_changed, refuse_markers, refuse_oracles
 from ddb_jax.runtime import processes, work_directory
@@ -110,6 +111,7 @@ def run(
             _run_task(task, config, datasets, workdir, expected, mesh, stop)
         log.info("finished in %s", duration(time.perf_counter() - begin))
         if work_directory.is_done(workdir / "report", expected["report"]["fingerprint"]):
+            publish_model(workdir, config, dataset, tasks)
             _publish_report(workdir)
 
 
