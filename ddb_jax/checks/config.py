@@ -49,7 +49,8 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
         while cause.__cause__ or cause.__context__:
             cause = cause.__cause__ or cause.__context__
         first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise UserError(f"--config={argument} cannot be loaded: {first_line}.") from None
+        fix = "" if "nearest" in first_line else "; give a Python file that defines get_config"
+        raise UserError(f"--config={argument} cannot be loaded: {first_line}{fix}.") from None
     problems = []
     fields = field_names(config)
     overrides = [_tuple_literal(config, override) for override in overrides]
@@ -63,7 +64,10 @@ def load_config(argument: str, overrides: list[str]) -> ConfigDict:
             _parse([f"--config={argument}", override])
         except (flags.Error, TypeError, ValueError, SyntaxError):
             kind = type(_get(config, name)).__name__
-            problems.append(f"{override} does not give the {kind} that the field holds")
+            problems.append(
+                f"{override} does not give the {kind} that the field holds: write it as its"
+                f" default, --config.{name}={_get(config, name)}"
+            )
     if problems:
         raise UserError("; ".join(problems) + ".")
     return _parse([f"--config={argument}", *overrides])
@@ -81,7 +85,7 @@ def _find_file(argument: str) -> str:
         own = [file.name for file in folder.glob("*.py") if file.name != "__init__.py"]
         near = difflib.get_close_matches(Path(path).name, own, 1, 0.0)[0]
         hint = f"; the nearest of the package's own is configs/{near}"
-    raise UserError(f"there is no config file {path}{hint}.")
+    raise UserError(f"there is no config file {path}{hint or ': check the path'}.")
 
 
 def _tuple_literal(config: ConfigDict, override: str) -> str:
@@ -145,9 +149,11 @@ def check_config(config: ConfigDict) -> None:
         except ValueError as error:
             problems.append(f"config.methods: {error}")
     if not config.methods:
-        problems.append("config.methods is empty")
+        problems.append("config.methods is empty: name one or more, such as erm,ddb_ii")
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        problems.append(f"config.seeds is {config.seeds}, it must hold different numbers")
+        problems.append(
+            f"config.seeds is {config.seeds}, it must hold different numbers, at least one"
+        )
     if any(not 0 <= seed < 2**32 for seed in config.seeds):
         problems.append(
             f"config.seeds is {config.seeds}, they must be at least 0 and less than 2^32"
@@ -178,7 +184,8 @@ def check_config(config: ConfigDict) -> None:
         problems += missing_settings(config.data)
     if config.given_scores.csv and not Path(config.given_scores.csv).is_file():
         problems.append(
-            f"config.given_scores.csv is {config.given_scores.csv}, and there is no such file"
+            f"config.given_scores.csv is {config.given_scores.csv}, and there is no such file:"
+            " check the path"
         )
     problems += stand_ins(config)
     problems += _unequal_sizes(config)
@@ -203,7 +210,8 @@ def _unusable_devices(config: ConfigDict, drawn: Sequence[str]) -> list[str]:
     if config.num_devices > jax.device_count():
         problems.append(
             f"config.num_devices is {config.num_devices}, but only {jax.device_count()}"
-            f" {'device is' if jax.device_count() == 1 else 'devices are'} visible"
+            f" {'device is' if jax.device_count() == 1 else 'devices are'} visible: take no"
+            " more than these, or 0 for all"
         )
     else:
         sections = ["diffusion", "synthesis", "amplifier", "classifier", *drawn]
@@ -213,7 +221,8 @@ def _unusable_devices(config: ConfigDict, drawn: Sequence[str]) -> list[str]:
         problems += indivisible_parts(config, num_devices)
         if config.fsdp > 0 and num_devices % config.fsdp:
             problems.append(
-                f"config.fsdp is {config.fsdp}, which does not divide the {num_devices} devices"
+                f"config.fsdp is {config.fsdp}, which does not divide the {num_devices} devices:"
+                " take 1, or another of their divisors"
             )
         if jax.process_count() > 1 and num_devices != jax.device_count():
             problems.append(
@@ -257,7 +266,9 @@ def _mistyped(config: ConfigDict, names: list[str]) -> list[str]:
         if isinstance(value, float) and not math.isfinite(value):
             problems.append(f"config.{name} is {value}, it must be a finite number")
     if not config.unet.channel_mults:
-        problems.append("config.unet.channel_mults is empty")
+        problems.append(
+            "config.unet.channel_mults is empty: give one number a level, such as 1,2,2"
+        )
     return problems
 
 
@@ -278,7 +289,10 @@ def _out_of_range(name: str, value: Any) -> list[str]:
     choices = list(field.choices)
     if choices and value not in choices:
         near = difflib.get_close_matches(value, choices, 1, 0.0)[0]
-        return [f"config.{name} is {value!r}, the nearest of {', '.join(choices)} is {near!r}"]
+        return [
+            f"config.{name} is {value!r}, the nearest of"
+            f" {', '.join(choice or repr(choice) for choice in choices)} is {near!r}"
+        ]
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and field.range and not field.range.holds(value):
         return [f"config.{name} is {value}, it must be {field.range.words}"]

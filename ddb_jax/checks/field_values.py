@@ -54,7 +54,6 @@ NOT_NEGATIVE = Range(lambda x: x >= 0, "at least 0")
 SHARE = Range(lambda x: 0 <= x <= 1, "between 0 and 1")
 PART = Range(lambda x: 0 < x < 1, "greater than 0 and less than 1")
 BELOW_ONE = Range(lambda x: 0 <= x < 1, "at least 0 and less than 1")
-BETA = Range(lambda x: 0 < x < 1, "between 0 and 1")
 SEED = Range(lambda x: 0 <= x < 2**32, "at least 0 and less than 2^32")
 SEVERITY = Range(lambda x: 1 <= x <= 5, "between 1 and 5")
 
@@ -142,8 +141,8 @@ FIELDS: dict[str, Field] = {
     "diffusion.image_size": Field(NOT_NEGATIVE),
     "diffusion.num_timesteps": Field(POSITIVE),
     "diffusion.noise_schedule": Field(choices=SCHEDULES),
-    "diffusion.beta_start": Field(BETA),
-    "diffusion.beta_end": Field(BETA),
+    "diffusion.beta_start": Field(PART),
+    "diffusion.beta_end": Field(PART),
     "diffusion.prediction": Field(choices=PREDICTIONS),
     "diffusion.label_dropout": Field(SHARE),
     "diffusion.label_dropout_unit": Field(choices=("example", "batch")),
@@ -265,8 +264,8 @@ FIELDS: dict[str, Field] = {
     "train_text_to_image.norm_num_groups": Field(POSITIVE),
     "train_text_to_image.num_timesteps": Field(POSITIVE),
     "train_text_to_image.beta_schedule": Field(choices=BETA_SCHEDULES),
-    "train_text_to_image.beta_start": Field(BETA),
-    "train_text_to_image.beta_end": Field(BETA),
+    "train_text_to_image.beta_start": Field(PART),
+    "train_text_to_image.beta_end": Field(PART),
     "train_text_to_image.prediction": Field(choices=PREDICTIONS),
     "train_text_to_image.min_snr_gamma": Field(NOT_NEGATIVE),
     "train_text_to_image.caption_dropout": Field(SHARE),

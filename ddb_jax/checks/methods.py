@@ -25,14 +25,14 @@ def unusable_settings(config: ConfigDict) -> list[str]:
     if "rebias" in config.methods and config.classifier.batch_size < MIN_BATCH:
         problems.append(
             f"config.classifier.batch_size is {config.classifier.batch_size}, and rebias needs"
-            f" batches of at least {MIN_BATCH}"
+            f" batches of at least {MIN_BATCH}: take as many, or leave it out"
         )
     if config.classifier.accumulate > 1 and whole:
         problems.append(
             f"config.classifier.accumulate is {config.classifier.accumulate}, and"
             f" {', '.join(whole)} {'need' if len(whole) > 1 else 'needs'} the whole batch at once,"
-            " whose images or networks it compares: take 1, or leave out"
-            f" {'them' if len(whole) > 1 else 'it'}"
+            " whose images or networks it compares: take 1, or leave"
+            f" {'them' if len(whole) > 1 else 'it'} out"
         )
     c_grid = config.dfr.c_grid
     if not c_grid or not all(c > 0 and math.isfinite(c) for c in c_grid):
@@ -40,7 +40,7 @@ def unusable_settings(config: ConfigDict) -> list[str]:
     if config.committee.agreement > config.committee.members:
         problems.append(
             f"config.committee.agreement is {config.committee.agreement}, more than its"
-            f" {config.committee.members} members"
+            f" {config.committee.members} members: take no more than config.committee.members"
         )
     rules = [name for name in config.classifier if name.endswith("selection")]
     blind = [f"config.classifier.{name}" for name in rules if config.classifier[name] == "last"]

@@ -45,7 +45,10 @@ def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str) -> np.nda
       ValueError: num_steps outside 1..T, or unknown spacing.
     """
     if not 1 <= num_steps <= num_timesteps:
-        raise ValueError(f"the number of sampling steps is {num_steps}, not in 1..{num_timesteps}")
+        raise ValueError(
+            f"the number of sampling steps is {num_steps}, it must be 1 to {num_timesteps}, the"
+            " number of timesteps"
+        )
     k = np.arange(num_steps, 0, -1)  # steps still to go
     if spacing == "uniform":
         times = (2 * num_timesteps * k + num_steps) // (2 * num_steps)

@@ -89,7 +89,7 @@ def read_layout(folder: Path | str) -> Layout:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise ValueError(f"there is no folder {folder}: check the path")
     if (folder / "model_index.json").is_file():
         _check_classes(folder)
     files = {part: weight_files(folder / part, (stem,)) for part, stem in STEMS.items()}

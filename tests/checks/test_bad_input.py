@@ -4,14 +4,13 @@ import dataclasses
 import errno
 import io
 import json
-import re
 import struct
 import zlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from image_tree import PIXELS, make_tree, pictures, refuse_folder
+from image_tree import PIXELS, pictures, refuse_folder
 from PIL import Image
 
 from ddb_jax.configs import digits
@@ -44,60 +43,9 @@ def cut_jpeg():
     return whole.getvalue()[: len(whole.getvalue()) // 2]
 
 
-@pytest.mark.parametrize(
-    ("paths", "message"),
-    [
-        ([], "no train/ or class folder in .*: put one folder of images per class"),
-        (["cat/0.png", "dog/"], "class folder .*dog has no images: add some, or remove"),
-        (["cat/0.png", "dog/a.txt"], "class folder .*dog has no images"),
-        (["cat/0.png"], "one class folder only, cat: give the folder that holds two"),
-        (["0.png", "1.png"], "put one folder of images per class there"),
-        (["test/a/0.png", "test/b/0.png"], "test/ but no train/: put the training images into"),
-        (
-            ["train/a/0.png", "train/b/0.png", "test/c/0.png"],
-            "test split .* has class c, which train lacks: add training images of it or remove",
-        ),
-    ],
-)
-def test_a_folder_that_is_no_image_set(paths, message, tmp_path, refused):
-    root = make_tree(tmp_path / "pets", paths)
-    root.mkdir(exist_ok=True)
-    assert re.search(message, refused(root))
-
-
-def test_a_root_of_the_wrong_kind(pets, tmp_path, refused):
-    (pets / "pets.csv").write_text("path,label\ncat/0.png,cat\n")
-    assert "there is no folder" in refused(tmp_path / "nothing")
-    assert "is a file: give the folder" in refused(pets / "pets.csv")
-    assert "is a folder: give the CSV file" in refused(pets, config="csv")
-    assert "holds one folder of images per class" in refused("")
-    assert "config.data.root=FILE.csv" in refused("", config="csv")
-    assert "there is no train/" in refused(pets, config="bar")
-    assert "ddb_jax.data.download mnist` gets it" in refused(pets, config="cmnist")
-
-
 def test_a_folder_that_may_not_be_read(pets, refused, monkeypatch):
     refuse_folder(monkeypatch, pets / "dog")
     assert "dog cannot be read, permission is denied: give" in refused(pets)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("file,class\ncat/0.png,cat\n", "no column path or label, its first line is 'file,class'"),
-        ("path;label\ncat/0.png;cat\n", "separate the columns by commas instead of semicolons"),
-        ("path,label\ncat/0.png,cat\ndog/99.png,dog\n", "line 3 of .* names dog/99.png"),
-        ("path,label\ncat/0.png,cat\n", "one class only, cat"),
-        ("path,label\ncat/0.png,1\ndog/0.png,2\n", "number the classes 0 to 1, or give"),
-        (
-            "path,label,split\ncat/0.png,cat,train\ndog/0.png,dog,train\ndog/1.png,fox,test\n",
-            "the test split of .* has class fox, which train lacks",
-        ),
-    ],
-)
-def test_a_csv_file_that_does_not_fit(text, message, pets, refused):
-    (pets / "pets.csv").write_text(text)
-    assert re.search(message, refused(pets / "pets.csv", config="csv"))
 
 
 @pytest.mark.parametrize(
@@ -132,11 +80,6 @@ def test_sizes_with_resizing_off(pets, refused):
     error = refused(pets, off, *sides)
     assert "16 of 16 images" in error and "all images must be 64 x 64" in error
     assert "set config.data.resize" in error
-
-
-def test_tfds_without_a_name(tmp_path, refused):
-    error = refused("", config="tfds")
-    assert "config.data.root is empty" in error and "config.data.tfds_name is empty" in error
 
 
 def test_the_work_directory_is_a_file(pets, tmp_path, monkeypatch, capfd):
