@@ -4,10 +4,11 @@
 
 FOLDER holds one folder of images per class, or train/, val/ and test/ (or other usual names) with
 such folders in them; splits that are missing are drawn from train by `data.seed`, stratified by
-class, and the log says so. What looks like a level above the classes is refused;
-`--config.data.folders_are_classes=true` takes every folder of FOLDER for a class. No bias label is
-needed: look at `report.html` for what the amplifier takes each class to look like and for the
-images that contradict it, and at `scores.csv` for every image's score.
+class, and the log says so. A split may have its images in align/ and conflict/, each with the class
+folders: these say which images conflict with the bias. What looks like a level above the classes is
+refused; `--config.data.folders_are_classes=true` takes every folder of FOLDER for a class. No bias
+label is needed: look at `report.html` for what the amplifier takes each class to look like and for
+the images that contradict it, and at `scores.csv` for every image's score.
 
 Sizes are for a server with one GPU: diffusion at 64 px for 20,000 steps, a ResNet-18 at 224 px. An
 estimate of the time is printed before it starts. On a small set of photographs

@@ -97,7 +97,6 @@ def folders(draw: st.DrawFn, root: Path) -> Case:
                            train, 7, "aligned")  # fmt: skip
             writer.classes(top / used["train"] / draw(st.sampled_from(("conflict", "conflicting"))),
                            train, 2, "conflicting")  # fmt: skip
-            case.clean = False
         if train == "all":  # the splits that are there are counted with those that are drawn
             case.counts = {"all": sum(case.counts.values(), Counter())}
     for oddity in oddities:

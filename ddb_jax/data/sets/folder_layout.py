@@ -6,7 +6,7 @@ of an align/conflict tree, a copy of the set inside itself. What looks so is ref
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddb_jax.data.folder_names import (
@@ -34,16 +34,26 @@ class Layout:
         tops: Split -> the folder in the root that names it; these differ where folders are nested.
         warnings: Sentences on what was understood and may not be meant.
         notes: Sentences on what was understood.
+        halves: Split -> of an align/conflict tree, the folders that hold its class folders, each
+            with whether its images are aligned; empty for a split that has no halves.
     """
 
     folders: Mapping[str, str]
     tops: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    halves: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+
+    def parts(self, split: str) -> dict[str, bool | None]:
+        """The folders that hold class folders of a split; None where the bias is unknown."""
+        return dict(self.halves.get(split, {})) or {self.folders[split]: None}
 
 
 def find_layout(root: Path) -> Layout:
     """Tell `<root>/<class>/*` from `<root>/<split>/<class>/*`.
+
+    A split may be an align/conflict tree: `<split>/align/<class>/*` and
+    `<split>/conflict/<class>/*`, with nothing beside the two.
 
     A folder that only holds a folder of its own name, or one called images or data, or one with the
     splits, is stepped into, with a warning.
@@ -81,12 +91,15 @@ def find_layout(root: Path) -> Layout:
             f" {shown(loose[0])}. Move them into the folders of their classes."
         )
     tops = {split: f"{base}/{folder}" if base else folder for split, folder in splits.items()}
-    inner = {}
+    inner, halves = {}, {}
     for split, top in tops.items():
         inner[split] = _step_into(root, top, warnings)
         classes = subfolders(root / inner[split])
         if not classes:
             _refuse_flat(root / inner[split], split, unread)
+        if found := _halves(root, inner[split], classes):
+            halves[split] = found
+            continue
         _refuse_align_conflict(root / inner[split], classes)
         below = {c: subfolders(root / inner[split] / c) for c in classes}
         if split == "train" and (common := _common_folders(below)):
@@ -96,8 +109,13 @@ def find_layout(root: Path) -> Layout:
                 f" classes, move them up by one level; if they are the bias, write {TABLE}."
             )
     renamed = [f"{tops[s]} is {s}" for s in splits if splits[s].lower() not in (s, "val", "valid")]
-    note = (f"The splits of {at}: {', '.join(renamed)}.",) if renamed else ()
-    return Layout(inner, tops, tuple(warnings), note)
+    notes = [f"The splits of {at}: {', '.join(renamed)}."] if renamed else []
+    if halves:
+        notes.append(
+            f"The {' and '.join(halves)} images of {at} lie in folders of aligned and of"
+            " conflicting ones: which images conflict is known, their bias attribute is not."
+        )
+    return Layout(inner, tops, tuple(warnings), tuple(notes), halves)
 
 
 def _splits(at: Path, folders: Sequence[str]) -> dict[str, str]:
@@ -148,6 +166,24 @@ def _found(folders: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return split_folders(folders)
     except ValueError:
         return {}
+
+
+def _halves(root: Path, folder: str, inside: Sequence[str]) -> dict[str, bool]:
+    """The folders of aligned and of conflicting images, if a split holds these two alone.
+
+    Both must hold folders of the same names, which are then the classes; of a share (1pct) there
+    may be several, and the choice is the user's.
+    """
+    kinds = {name: joined(name) in ALIGNED for name in inside}
+    known = all(joined(name) in ALIGNED + CONFLICTING for name in inside)
+    if len(inside) != 2 or not known or len(set(kinds.values())) < 2:
+        return {}
+    aligned, conflicting = sorted(inside, key=lambda name: not kinds[name])
+    classes, others = (subfolders(root / folder / name) for name in (aligned, conflicting))
+    keys = {name_key(name) for name in classes}
+    if len(classes) < 2 or not others or not keys.issuperset(map(name_key, others)):
+        return {}
+    return {f"{folder}/{aligned}": True, f"{folder}/{conflicting}": False}
 
 
 def _refuse_align_conflict(at: Path, folders: Sequence[str]) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ddb_jax.data.folder_names import loose_key, name_key, seen
 from ddb_jax.data.images.file_kinds import SYSTEM
-from ddb_jax.data.images.files import files_of, find_images, subfolders, system_entries
+from ddb_jax.data.images.files import Row, files_of, find_images, subfolders, system_entries
 from ddb_jax.data.images.left_out import Other, shown, with_left_out
-from ddb_jax.data.listing import Listing
+from ddb_jax.data.listing import Files, Listing
 from ddb_jax.data.sets.folder_layout import FIELD, Layout, find_layout
 
 
@@ -17,7 +17,11 @@ def list_folder(root: Path, *, name: str = "folder", folders_are_classes: bool =
     The split folders are known by their usual names, see `split_folders`; val and test may be
     missing. Images in folders below a class folder belong to the class. Classes are the folders of
     train, sorted by name, or by number if all are numbers; a class is found in the other splits
-    under any spelling that looks the same. No bias is known.
+    under any spelling that looks the same.
+
+    No bias is known, unless a split is an align/conflict tree (`train/align/<class>/*` and
+    `train/conflict/<class>/*`): there the bias is the label, or the next label, which only marks
+    the image as conflicting.
 
     Args:
         root: Folder with the class folders or the split folders.
@@ -35,47 +39,72 @@ def list_folder(root: Path, *, name: str = "folder", folders_are_classes: bool =
     layout = Layout(same, same) if folders_are_classes else find_layout(root)
     notes = list(layout.notes)
     warnings = list(layout.warnings)
-    images: dict[str, dict[str, list[str]]] = {}
+    images: dict[str, dict[str, list[str]]] = {}  # by the folder that holds the class folders
     others: list[Other] = []
     for split, folder in layout.folders.items():
-        images[split], left_out = _read_split(root, split, folder, notes, warnings)
-        others += left_out
-        if folder != layout.tops[split]:
-            top = layout.tops[split]
-            others += [Other(f"{top}/{name}", kind) for name, kind in system_entries(root / top)]
+        top = layout.tops[split]
+        for part, aligned in layout.parts(split).items():
+            must = split == "train" and aligned is not False
+            images[part], left_out = _read_split(root, part, must, notes, warnings)
+            others += left_out
+            for cover in {folder, top} - {part}:
+                made = system_entries(root / cover)
+                others += [Other(f"{cover}/{name}", kind) for name, kind in made]
     if "" not in layout.folders.values():
         others += system_entries(root)
-    classes = _sorted_classes(images["train"])
+    first, *_ = layout.parts("train")
+    classes = _sorted_classes(images[first])
     if len(classes) == 1:
         raise ValueError(
-            f"{root / layout.folders['train']} has one class folder only, {classes[0]}: give the"
-            " folder that holds two or more."
+            f"{root / first} has one class folder only, {classes[0]}: give the folder that"
+            " holds two or more."
         )
-    warnings += _check_alike(root / layout.folders["train"], classes, folders_are_classes)
-    paths = {}
-    for split, found in images.items():
-        at = root / layout.folders[split]
-        by_class = found if split == "train" else _match(at, split, found, classes, notes)
-        absent = [c for c in classes if not by_class.get(c)]
-        if len(absent) == len(classes):
-            raise ValueError(f"the class folders of {at} have no images: add some, or remove {at}.")
-        if absent:
-            warnings.append(f"The {split} split of {name} has no image of class {_list(absent)}.")
-        paths[split] = by_class
-    splits = {
-        split: files_of(
-            (path, label, -1) for label, c in enumerate(classes) for path in found.get(c, ())
-        )
-        for split, found in paths.items()
-    }
-    listing = Listing(name, root, splits, classes, notes=tuple(notes), warnings=tuple(warnings))
-    return with_left_out(listing, others, _class_of(layout.folders.values()))
+    warnings += _check_alike(root / first, classes, folders_are_classes)
+    splits = {}
+    for split in layout.folders:
+        rows: list[Row] = []
+        for part, aligned in layout.parts(split).items():
+            by_class = images[part]
+            if part != first:
+                by_class = _match(root / part, split, by_class, classes, notes)
+            for label, c in enumerate(classes):
+                bias = {None: -1, True: label, False: (label + 1) % len(classes)}[aligned]
+                rows += [(path, label, bias) for path in by_class.get(c, ())]
+        splits[split] = files_of(rows)
+        warnings += _absent(root / layout.folders[split], name, split, splits[split], classes)
+    listing = Listing(
+        name,
+        root,
+        splits,
+        classes,
+        classes if layout.halves else (),
+        tuple(notes),
+        bias_is_marker=bool(layout.halves),
+        warnings=tuple(warnings),
+    )
+    return with_left_out(listing, others, _class_of(images))
+
+
+def _absent(
+    at: Path, name: str, split: str, files: Files, classes: Sequence[str]
+) -> tuple[str, ...]:
+    """A warning on the classes of which a split has no image; it must have one of some."""
+    there = set(files.labels.tolist())
+    absent = [c for label, c in enumerate(classes) if label not in there]
+    if len(absent) == len(classes):
+        raise ValueError(f"the class folders of {at} have no images: add some, or remove {at}.")
+    if not absent:
+        return ()
+    return (f"The {split} split of {name} has no image of class {_list(absent)}.",)
 
 
 def _read_split(
-    root: Path, split: str, folder: str, notes: list[str], warnings: list[str]
+    root: Path, folder: str, must: bool, notes: list[str], warnings: list[str]
 ) -> tuple[dict[str, list[str]], list[Other]]:
-    """Image paths by class, and what is left out; adds to the notes and warnings."""
+    """Image paths by class, and what is left out; adds to the notes and warnings.
+
+    Where they `must`, all class folders have images.
+    """
     at = root / folder
     prefix = f"{folder}/" if folder else ""
     by_class: dict[str, list[str]] = {c: [] for c in subfolders(at)}
@@ -96,7 +125,7 @@ def _read_split(
     for c, paths in by_class.items():
         if not paths:
             own = [o for o in others if o.path.startswith(f"{prefix}{c}/") and o.kind != SYSTEM]
-            if own or split == "train":
+            if own or must:
                 _refuse_empty(at / c, own)
     if loose:
         warnings.append(

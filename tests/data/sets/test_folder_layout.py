@@ -57,7 +57,8 @@ def test_languages_are_no_splits(tmp_path):
     [
         (["align/0", "align/1", "conflict/0", "conflict/1"], "configs/cmnist.py"),
         (["Aligned/cat", "Aligned/dog", "Conflicting/cat", "Conflicting/dog"], "configs/csv.py"),
-        (in_each(["train/align", "train/conflict"], "01"), "train holds align/ and conflict/"),
+        (in_each(["train/align", "train/conflict", "train/x"], "01"), "train holds align/ and"),
+        ([*in_each(["train/align"], "01"), "train/conflict/2"], "train holds align/ and conflict/"),
         (
             in_each(["train/align", "train/conflict/1pct", "train/conflict/5pct"], "01"),
             "--config=configs/bar.py --config.data.pct=1pct",
@@ -74,6 +75,40 @@ def test_align_conflict_trees_are_refused_with_the_config_to_use(tmp_path, folde
     with pytest.raises(ValueError, match=words) as error:
         list_folder(tmp_path)
     assert FIELD in str(error.value) and "configs/csv.py" in str(error.value)
+
+
+def rows(files):
+    return list(zip(files.paths, files.labels.tolist(), files.bias.tolist(), strict=True))
+
+
+def test_splits_in_halves_say_which_images_conflict(tmp_path):
+    """Of three classes, the bias of a conflicting image is the next class: only a mark."""
+    tree(tmp_path, in_each(["train/align"], ["ape", "bee", "cow"]), 2)
+    tree(tmp_path, ["train/conflict/ape", "train/conflict/Cow"], 1, first=5)
+    tree(tmp_path, in_each(["Test/BiasAligned", "Test/bias_conflicting"], ["ape", "bee"]), 1)
+    tree(tmp_path, in_each(["val"], ["ape", "bee", "cow"]), 1)
+    make_tree(tmp_path, ["train/@eaDir/x.jpg", "train/conflict/bee/"])
+    listing = list_folder(tmp_path)
+    assert listing.class_names == listing.bias_names == ("ape", "bee", "cow")
+    assert listing.bias_is_marker
+    assert rows(listing.splits["train"]) == [
+        *((f"train/align/{c}/{i}.png", k, k) for k, c in enumerate(("ape", "bee", "cow"))
+          for i in range(2)),
+        ("train/conflict/Cow/5.png", 2, 0),
+        ("train/conflict/ape/5.png", 0, 1),
+    ]  # fmt: skip
+    assert rows(listing.splits["validation"]) == [
+        ("val/ape/0.png", 0, -1), ("val/bee/0.png", 1, -1), ("val/cow/0.png", 2, -1),
+    ]  # fmt: skip
+    assert rows(listing.splits["test"]) == [
+        ("Test/BiasAligned/ape/0.png", 0, 0),
+        ("Test/BiasAligned/bee/0.png", 1, 1),
+        ("Test/bias_conflicting/ape/0.png", 0, 1),
+        ("Test/bias_conflicting/bee/0.png", 1, 2),
+    ]
+    (note,) = [note for note in listing.notes if "which images conflict is known" in note]
+    assert note.startswith("The train and test images of ")
+    assert listing.warnings == ("The test split of folder has no image of class cow.",)
 
 
 @pytest.mark.parametrize("inner", [["cat", "dog"], ["train", "test"]])
