@@ -1,5 +1,6 @@
 """What the tests of whole runs share: running a config, stopping it midway, reading its weights."""
 
+import shutil
 from pathlib import Path
 
 import jax
@@ -41,7 +42,7 @@ def make_tiny_config() -> ConfigDict:
     c.num_devices = 1
     c.methods = ("erm", "ddb_i", "ddb_ii", "bias_bal+ddb", "group_dro")
     c.diffusion.image_size = c.classifier.image_size = 8
-    c.unet.channel_mults = (1,)
+    c.unet.channel_mults, c.unet.attention_resolutions = (1,), ()
     c.diffusion.num_steps = 8
     c.diffusion.checkpoint_every = 3
     c.diffusion.batch_size = 16
@@ -65,6 +66,21 @@ def use_mlp(config: ConfigDict) -> None:
     """The network that compiles fastest, where networks are not what is tested."""
     for section in (config.amplifier, config.classifier):
         section.network, section.width = "mlp", 8
+
+
+def make_perceptron_config() -> ConfigDict:
+    """A tiny run of two methods, which differs from make_tiny_config after the synthetic images."""
+    config = make_tiny_config()
+    use_mlp(config)
+    config.methods = ("erm", "ddb_ii")
+    config.amplifier.compare = False
+    return config
+
+
+def upstream_of(finished: Path, workdir: Path, *stages: str) -> None:
+    """A work directory that begins with these stages of a finished run."""
+    for stage in stages:
+        shutil.copytree(finished / "seed_0" / stage, workdir / "seed_0" / stage)
 
 
 def run(

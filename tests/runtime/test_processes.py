@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import make_perceptron_config, run, upstream_of
 
 from ddb_jax.data.images.records import load_records
 from ddb_jax.main import main
@@ -20,15 +21,12 @@ from ddb_jax.training.metric_writer import read_metrics
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
-from runs import make_tiny_config, use_mlp
+from runs import make_perceptron_config
 
 
 def get_config(preset=""):
-    config = make_tiny_config()
+    config = make_perceptron_config()
     config.num_devices = 0
-    use_mlp(config)
-    config.methods = ("erm", "ddb_ii")
-    config.amplifier.compare = False
     return config
 """
 TIMEOUT = 900  # seconds, for all processes of a run, beside other tests
@@ -82,11 +80,11 @@ def finish(processes):
 
 
 @pytest.fixture(scope="module")
-def alone(launch, tmp_path_factory):
-    """The work directory of the run by one process."""
+def alone(finished_run, tmp_path_factory):
+    """The work directory of the run by one process, which is this one."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    [(status, _, errors)] = finish(launch(workdir, 1))
-    assert status == 0, errors
+    upstream_of(finished_run, workdir, "train_diffusion", "synthesize")
+    run(make_perceptron_config(), workdir)
     return workdir
 
 
@@ -137,20 +135,26 @@ def test_several_processes_give_what_one_gives(launch, alone, tmp_path, count):
     ].startswith(f"{count} x ")
 
 
+NUM_STEPS, LOG_EVERY = 60, 2
 LONG = (
     "--stage=train_diffusion",
-    "--config.diffusion.num_steps=60",
-    "--config.diffusion.log_every=2",
+    f"--config.diffusion.num_steps={NUM_STEPS}",
+    f"--config.diffusion.log_every={LOG_EVERY}",
+    "--config.diffusion.checkpoint_every=4",
 )
-OFTEN = "--config.diffusion.checkpoint_every=4"
 
 
-def wait_for_checkpoint(workdir, processes):
-    """Until two checkpoints are whole."""
+def saved_steps(workdir):
+    folder = workdir / "seed_0/train_diffusion.partial/checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def wait_for_checkpoint(workdir, processes, after=0):
+    """Until two checkpoints are whole, the last of them of a step after that one."""
     folder = workdir / "seed_0/train_diffusion.partial/checkpoints"
     end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
-        if folder.exists() and len([p for p in folder.iterdir() if p.name.isdigit()]) >= 2:
+        if folder.exists() and len(steps := saved_steps(workdir)) >= 2 and steps[-1] > after:
             return
         assert all(process.poll() is None for process in processes), finish(processes)
         time.sleep(0.05)
@@ -158,9 +162,9 @@ def wait_for_checkpoint(workdir, processes):
 
 
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_one_killed_stops_the_other_and_a_restart_resumes(launch, tmp_path, victim):
+def test_a_kill_and_a_signal_stop_all_and_each_restart_resumes(launch, tmp_path, victim):
     workdir = tmp_path / "run"
-    processes = launch(workdir, 2, *LONG, OFTEN)
+    processes = launch(workdir, 2, *LONG)
     wait_for_checkpoint(workdir, processes)
     processes[victim].kill()
     killed = time.monotonic()
@@ -173,21 +177,24 @@ def test_one_killed_stops_the_other_and_a_restart_resumes(launch, tmp_path, vict
     if victim == 1:
         assert ours in errors and "start all of them again" in errors
 
-    results = finish(launch(workdir, 2, *LONG))
-    assert [status for status, _, _ in results] == [0, 0], results[1][2]
-    assert "resuming at step" in results[0][1]
-    steps = [row["step"] for row in read_metrics(workdir / "seed_0/train_diffusion/metrics.jsonl")]
-    assert steps == list(range(2, 61, 2))
-
-
-def test_a_signal_to_one_process_stops_all_and_saves(launch, tmp_path):
-    workdir = tmp_path / "run"
-    processes = launch(workdir, 2, *LONG, OFTEN)
-    wait_for_checkpoint(workdir, processes)
+    before = saved_steps(workdir)[-1]
+    processes = launch(workdir, 2, *LONG)
+    wait_for_checkpoint(workdir, processes, before)
     processes[1].send_signal(signal.SIGTERM)
-    for status, _, errors in finish(processes):
+    results = finish(processes)
+    assert "resuming at step" in results[0][1]
+    for status, _, errors in results:
         assert status == 143
         assert "is saved; run the same command to resume" in errors
+    assert before < saved_steps(workdir)[-1] < NUM_STEPS
+
+    # One process goes on with what two have saved.
+    config = make_perceptron_config()
+    config.diffusion.num_steps = config.diffusion.checkpoint_every = NUM_STEPS
+    config.diffusion.log_every = LOG_EVERY
+    run(config, workdir, only="train_diffusion")
+    rows = read_metrics(workdir / "seed_0/train_diffusion/metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(LOG_EVERY, NUM_STEPS + 1, LOG_EVERY))
 
 
 @pytest.mark.parametrize(

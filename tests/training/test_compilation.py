@@ -30,7 +30,7 @@ def test_each_step_function_compiles_once(tiny_config, tmp_path, monkeypatch):
     tiny_config.num_devices = 8
     tiny_config.methods = ("ddb_i",)
     tiny_config.amplifier.compare = False
-    tiny_config.unet.channel_mults = (1, 2)
+    tiny_config.unet.channel_mults, tiny_config.unet.attention_resolutions = (1, 2), (4,)
     run(tiny_config, tmp_path, whole_networks=True)
     sizes = [(name, jitted._cache_size()) for name, jitted in made]
     # Steps of the diffusion model, amplifier, probe and classifier; samplers of the grid

@@ -1,17 +1,10 @@
 """A stage that was stopped and resumed ends with the very bits of one that ran through."""
 
-import shutil
-
 import pytest
-from runs import StopAfter, assert_same_weights, run
+from runs import StopAfter, assert_same_weights, run, upstream_of
 
 from ddb_jax.runtime.errors import Interrupted
 from ddb_jax.runtime.files import read_json
-
-
-def upstream_of(finished_run, workdir, *stages):
-    for stage in stages:
-        shutil.copytree(finished_run / "seed_0" / stage, workdir / "seed_0" / stage)
 
 
 def interrupt_and_resume(config, workdir, task, questions):
