@@ -8,7 +8,7 @@ import pytest
 from bucket import Bucket, mounted
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from runs import assert_same_weights, make_tiny_config, run, use_mlp
+from runs import assert_same_weights, make_tiny_config, run, upstream_of, use_mlp
 
 from ddb_jax.data.images.records import load_records, write_shard
 from ddb_jax.runtime import files, work_directory
@@ -45,10 +45,11 @@ def names(folder):
     return {name.removeprefix(start) for name in Bucket.store if name.startswith(start)}
 
 
-def test_a_run_is_the_same_there(bucket, tmp_path):
+def test_a_run_is_the_same_there(bucket, finished_run, tmp_path):
     config = make_tiny_config()
     use_mlp(config)
     config.methods = ("ddb_i",)
+    upstream_of(finished_run, tmp_path, "train_diffusion", "synthesize")
     run(config, tmp_path)
     workdir, seed = files.work_path("gs://bucket/run"), bucket / "run/seed_0"
     for stage, questions in (("train_diffusion", 5), ("synthesize", 4)):
