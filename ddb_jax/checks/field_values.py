@@ -62,6 +62,12 @@ PREDICTIONS = ("eps", "v")
 UNSUPERVISED_RULES = [n for n, rule in SELECTION_RULES.items() if not rule.uses_bias_labels]
 
 
+TRAINABLE = {
+    "amplifier": ("all", "head", "head_batch_stats"),
+    "classifier": ("all", "last_block", "head", "head_batch_stats"),
+}
+
+
 def _training(section: str) -> dict[str, Field]:
     """The rows of a section that says how a network is trained."""
     return {
@@ -90,7 +96,7 @@ def _classifier(section: str) -> dict[str, Field]:
         f"{section}.dtype": Field(choices=DTYPES),
         f"{section}.remat": Field(counts="nothing"),
         f"{section}.weights": Field(counts="content"),
-        f"{section}.trainable": Field(choices=("all", "head", "head_batch_stats")),
+        f"{section}.trainable": Field(choices=TRAINABLE[section]),
         f"{section}.backbone_lr_scale": Field(NOT_NEGATIVE),
         f"{section}.image_size": Field(NOT_NEGATIVE),
         f"{section}.normalization": Field(choices=NORMALIZATIONS),
@@ -179,6 +185,7 @@ FIELDS: dict[str, Field] = {
     "classifier.plain_selection": Field(choices=UNSUPERVISED_RULES),
     "classifier.oracle_selection": Field(choices=SELECTION_RULES),
     "classifier.evaluate_every": Field(NOT_NEGATIVE),
+    "last_block.views": Field(POSITIVE),
     "given_scores.csv": Field(counts="content"),
     "search.tries": Field(POSITIVE),
     "search.seed": Field(SEED),

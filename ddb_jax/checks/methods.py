@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from ddb_jax.debias.rebias import MIN_BATCH
 from ddb_jax.debias.table import method_entry
+from ddb_jax.models.classifiers import LAST_BLOCK
 from ddb_jax.stages.common.example_method import example_method
 
 
@@ -34,6 +35,8 @@ def unusable_settings(config: ConfigDict) -> list[str]:
             " whose images or networks it compares: take 1, or leave"
             f" {'them' if len(whole) > 1 else 'it'} out"
         )
+    if config.classifier.trainable == "last_block":
+        problems += _last_block(config)
     c_grid = config.dfr.c_grid
     if not c_grid or not all(c > 0 and math.isfinite(c) for c in c_grid):
         problems.append(f"config.dfr.c_grid is {c_grid}, it must hold numbers greater than 0")
@@ -50,3 +53,26 @@ def unusable_settings(config: ConfigDict) -> list[str]:
             " at nothing that tries could be chosen by: take another rule"
         )
     return list(dict.fromkeys(problems))
+
+
+def _last_block(config: ConfigDict) -> list[str]:
+    """Only maps of the real images are kept, and only a plain classifier begins in the middle."""
+    field = "config.classifier.trainable is 'last_block'"
+    if config.classifier.network not in LAST_BLOCK:
+        return [
+            f"{field}, and config.classifier.network is {config.classifier.network!r}, which has no"
+            f" blocks: take one of {', '.join(LAST_BLOCK)}, or trainable 'all'"
+        ]
+    pixels = []
+    for name in config.methods:
+        entry = method_entry(name)
+        plain = entry.stage == "train_last_layer" or all(
+            spec.kind == "classifier" for spec in example_method(config, name).networks.values()
+        )
+        pixels += [name] if entry.generated or not plain else []
+    if not pixels:
+        return []
+    return [
+        f"{field}, and {', '.join(pixels)} {'need' if len(pixels) > 1 else 'needs'} the images"
+        f" themselves: take 'all', or leave {'them' if len(pixels) > 1 else 'it'} out"
+    ]

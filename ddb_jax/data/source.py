@@ -120,27 +120,32 @@ class _BiasHidden(Source):
 
 
 class Subset(Source):
-    """Some examples of another source; their "index" is the position here."""
+    """Some examples of another source; their "index" is the position here.
+
+    Attributes:
+        whole: The other source.
+        indices: int [M], the positions of the examples in it.
+    """
 
     def __init__(self, source: Source, indices: np.ndarray) -> None:
         """Args:
         source: Any source.
         indices: int [M], positions in it.
         """
-        self._source, self._indices = source, np.asarray(indices)
-        self.labels, self.bias = source.labels[self._indices], source.bias[self._indices]
-        self.paths = tuple(source.paths[i] for i in self._indices)
+        self.whole, self.indices = source, np.asarray(indices)
+        self.labels, self.bias = source.labels[self.indices], source.bias[self.indices]
+        self.paths = tuple(source.paths[i] for i in self.indices)
         self.image_shape = source.image_shape
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Example:
-        return {**self._source[int(self._indices[index])], "index": np.int32(index)}
+        return {**self.whole[int(self.indices[index])], "index": np.int32(index)}
 
     def gather(self, indices: np.ndarray) -> Example:
         """The other source's examples at these positions of the subset."""
-        found = self._source.gather(self._indices[indices])
+        found = self.whole.gather(self.indices[indices])
         return {**found, "index": np.asarray(indices, np.int32)}
 
 

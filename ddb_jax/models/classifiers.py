@@ -40,6 +40,18 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+# What the names of the modules of the last block begin with: all layers at the lowest resolution.
+LAST_BLOCK = {
+    "resnet8": ("stage_2_",),
+    "resnet20": ("stage_2_",),
+    "resnet18": ("stage_3_",),
+    "resnet34": ("stage_3_",),
+    "resnet50": ("stage_3_",),
+    "densenet121": ("block_3_", "final_norm"),
+    "efficientnet_lite0": ("stage_5_", "stage_6_", "final_"),
+}
+
+
 def make_classifier(
     name: str,
     num_classes: int,
@@ -53,8 +65,9 @@ def make_classifier(
     """The network of that name in NETWORKS.
 
     Its call is `module(x, train=...)`: images [B, H, W, 3] -> logits float32 [B, num_classes] and
-    features float32 [B, F]; the parameters of the last layer lie under "head". All but the MLP sow
-    "stage_maps", the maps [B, h, w, C] at the end of every stage, into "intermediates".
+    features float32 [B, F]; the parameters of the last layer lie under "head". Those of LAST_BLOCK
+    can also be called in two parts, "below" and "above", and they sow "stage_maps", the maps
+    [B, h, w, C] at the end of every stage, into "intermediates".
 
     resnet8 and resnet20 are the three-stage networks of the CIFAR literature (He et al. 2015, 4.2)
     with the shortcuts of the larger ResNets: a strided 1x1 convolution and norm where the shape

@@ -86,8 +86,10 @@ class DenseNet(nn.Module):
     remat: bool = False  # compute the layers' inner values again for the gradient
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool, part: str = "all") -> Any:
         """Logits float32 [B, num_classes] and the pooled features before the head, [B, F].
+
+        With part "below" the maps that the last block begins with; "above" takes those as x.
 
         Raises:
             ValueError: If stem or norm is unknown, the width odd, or the image too small.
@@ -104,13 +106,17 @@ class DenseNet(nn.Module):
                 return GroupNorm(dtype=self.dtype, name=name)
             return functools.partial(BatchNorm(dtype=self.dtype, name=name), train=train)
 
-        if self.stem == "imagenet":
+        if part == "above":
+            h = x.astype(self.dtype)
+        elif self.stem == "imagenet":
             h = conv(self.width, kernel_size=7, stride=2, name="stem_conv")(x)
             h = max_pool(nn.relu(norm("stem_norm")(h)))
         else:
             h = nn.relu(norm("stem_norm")(conv(self.width, name="stem_conv")(x)))
         dense_layer = nn.remat(DenseLayer) if self.remat else DenseLayer
         for block, size in enumerate(self.block_sizes):
+            if part != "all" and (part == "above") != (block == len(self.block_sizes) - 1):
+                continue
             for i in range(size):
                 layer = dense_layer(
                     self.width // 2, self.bottleneck, conv, norm, name=f"block_{block}_layer_{i}"
@@ -119,6 +125,8 @@ class DenseNet(nn.Module):
             if block < len(self.block_sizes) - 1:
                 h = Transition(conv, norm, name=f"transition_{block}")(h)
             self.sow("intermediates", "stage_maps", h)  # kept only if a caller asks for it
+        if part == "below":
+            return h
         h = nn.relu(norm("final_norm")(h))
         self.sow("intermediates", "feature_map", h)
         features = global_average_pool(h)

@@ -37,6 +37,7 @@ STAGES = (
     Stage(4, 5, 2, 6, 192),
     Stage(1, 3, 1, 6, 320),
 )
+LAST_BLOCK = 5  # the first of the stages at the lowest resolution
 STEM, HEAD = 32, 1280  # channels of the first and of the last convolution
 PUBLISHED_WIDTH = 64
 
@@ -79,8 +80,11 @@ class EfficientNetLite(nn.Module):
     remat: bool = False  # compute the blocks' inner values again for the gradient
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Logits float32 [B, num_classes] and the pooled features before the head, [B, F]."""
+    def __call__(self, x: jax.Array, *, train: bool, part: str = "all") -> Any:
+        """Logits float32 [B, num_classes] and the pooled features before the head, [B, F].
+
+        With part "below" the maps that the last block begins with; "above" takes those as x.
+        """
         conv = functools.partial(SameConv, dtype=self.dtype)
 
         def norm(name: str) -> Callable:
@@ -90,15 +94,23 @@ class EfficientNetLite(nn.Module):
                 BatchNorm(momentum=0.99, eps=1e-3, dtype=self.dtype, name=name), train=train
             )
 
-        stride = 2 if self.stem == "imagenet" else 1
-        h = nn.relu6(norm("stem_norm")(conv(self._channels(STEM), 3, stride, name="stem_conv")(x)))
+        if part == "above":
+            h = x.astype(self.dtype)
+        else:
+            stride = 2 if self.stem == "imagenet" else 1
+            h = norm("stem_norm")(conv(self._channels(STEM), 3, stride, name="stem_conv")(x))
+            h = nn.relu6(h)
         block = nn.remat(InvertedBlock) if self.remat else InvertedBlock
         for number, stage in enumerate(STAGES):
+            if part != "all" and (part == "above") != (number >= LAST_BLOCK):
+                continue
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
                 name = f"stage_{number}_block_{i}"
                 h = block(stage, stride, self._channels(stage.features), conv, norm, name=name)(h)
             self.sow("intermediates", "stage_maps", h)  # kept only if a caller asks for it
+        if part == "below":
+            return h
         h = nn.relu6(norm("final_norm")(conv(self._channels(HEAD), name="final_conv")(h)))
         self.sow("intermediates", "feature_map", h)
         features = global_average_pool(h)

@@ -98,8 +98,10 @@ class ResNet(nn.Module):
     remat: bool = False  # compute the blocks' inner values again for the gradient
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool, part: str = "all") -> Any:
         """Logits float32 [B, num_classes] and the pooled features before the head, [B, F].
+
+        With part "below" the maps that the last block begins with; "above" takes those as x.
 
         Raises:
             ValueError: If block, stem or norm is unknown.
@@ -114,13 +116,17 @@ class ResNet(nn.Module):
                 return GroupNorm(dtype=self.dtype, name=name)
             return functools.partial(BatchNorm(dtype=self.dtype, name=name), train=train)
 
-        if self.stem == "imagenet":
+        if part == "above":
+            h = x.astype(self.dtype)
+        elif self.stem == "imagenet":
             h = conv(self.width, kernel_size=7, stride=2, name="stem_conv")(x)
             h = max_pool(nn.relu(norm("stem_norm")(h)))
         else:
             h = nn.relu(norm("stem_norm")(conv(self.width, name="stem_conv")(x)))
         block = nn.remat(BLOCKS[self.block]) if self.remat else BLOCKS[self.block]
         for stage, size in enumerate(self.stage_sizes):
+            if part != "all" and (part == "above") != (stage == len(self.stage_sizes) - 1):
+                continue
             for i in range(size):
                 stride = 2 if stage > 0 and i == 0 else 1
                 layer = block(
@@ -128,6 +134,8 @@ class ResNet(nn.Module):
                 )
                 h = layer(h)
             self.sow("intermediates", "stage_maps", h)  # kept only if a caller asks for it
+        if part == "below":
+            return h
         self.sow("intermediates", "feature_map", h)
         features = global_average_pool(h)
         logits = nn.Dense(self.num_classes, kernel_init=torch_uniform, name="head")(features)

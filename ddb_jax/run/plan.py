@@ -112,6 +112,9 @@ class Planner:
             ValueError: Another task has this name.
         """
         row = STAGES[stage]
+        if row.trains == "classifier" and self.config.classifier.trainable == "last_block":
+            maps = self.add("frozen_maps", self.config.seeds[0])
+            inputs = {**(inputs or {}), "frozen_maps": maps}
         name = f"seed_{seed}/{place or stage}" + (f"/{variant}" if variant else "")
         task = Task(name, stage, seed, row.data, (*row.reads, *sections), inputs or {}, options)
         if self.tasks.setdefault(name, task) != task:

@@ -1,13 +1,11 @@
 """What each stage costs: floating-point operations of its networks' passes, counted from shapes."""
 
 import functools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxprs_in_params
 from ml_collections import ConfigDict
 
 from ddb_jax.data.source import Dataset
@@ -15,6 +13,7 @@ from ddb_jax.debias.method_config import selection_rule
 from ddb_jax.stages.common.example_method import classifiers_in_step
 from ddb_jax.stages.common.generator import build_unet
 from ddb_jax.stages.common.networks import build_classifier, input_size
+from ddb_jax.stages.operations import forward_operations
 from ddb_jax.text_to_image import unet_condition
 from ddb_jax.text_to_image.layout import read_layout
 from ddb_jax.text_to_image.model_folder import unet_config
@@ -74,6 +73,18 @@ class Work:
         return classifier_operations(self.config.classifier, self.num_classes, self.classifier_side)
 
     @functools.cached_property
+    def below(self) -> float:
+        """Operations of the classifier's layers below its last block on one image."""
+        settings, side = self.config.classifier, self.classifier_side
+        return classifier_operations(settings, self.num_classes, side, part="below")
+
+    @property
+    def trained(self) -> float:
+        """Operations of what a training step runs of the classifier, on one image."""
+        last_block = self.config.classifier.trainable == "last_block"
+        return self.classifier - (self.below if last_block else 0)
+
+    @functools.cached_property
     def latent(self) -> tuple[int, float]:
         """Side of the text-to-image model's latents, and operations of its UNet on one of them.
 
@@ -124,7 +135,7 @@ def _amplifier_training(work: Work, num_steps: int) -> Cost:
 
 
 def _classifier_training(work: Work, num_steps: int) -> Cost:
-    return _training(work.config.classifier, work.classifier, work.classifier_side, num_steps)
+    return _training(work.config.classifier, work.trained, work.classifier_side, num_steps)
 
 
 def train_diffusion(work: Work, options: Options) -> Cost:
@@ -176,8 +187,15 @@ def frozen_features(work: Work, options: Options) -> Cost:
     return f"{seen:,} images", seen * work.classifier
 
 
+def frozen_maps(work: Work, options: Options) -> Cost:
+    """A pass over every view of the training images, and one over the validation images."""
+    views = work.config.last_block.views
+    seen = views * len(work.dataset.train) + len(work.dataset.validation)
+    return f"{seen:,} views", seen * work.below
+
+
 def train_reference(work: Work, options: Options) -> Cost:
-    """The steps of a first model."""
+    """A first model."""
     return _classifier_training(work, work.config.reference.num_steps)
 
 
@@ -211,7 +229,7 @@ def train_classifier(work: Work, options: Options) -> Cost:
         evaluations = -(-settings.num_steps // (settings.evaluate_every or settings.num_steps))
     return (
         f"{text}, {evaluations:,} passes over validation",
-        operations + evaluations * len(work.dataset.validation) * work.classifier,
+        operations + evaluations * len(work.dataset.validation) * work.trained,
     )
 
 
@@ -232,7 +250,7 @@ def train_text_to_image(work: Work, options: Options) -> Cost:
 
 
 def draw(work: Work, options: Options) -> Cost:
-    """Every image takes the sampler's steps, each of two passes under guidance."""
+    """As `synthesize`, of latents."""
     settings, images = work.config.text_to_image, work.most_generated
     side, operations = work.latent
     passes = settings.num_steps * (1 if settings.guidance_scale == 1 else 2)
@@ -240,43 +258,9 @@ def draw(work: Work, options: Options) -> Cost:
     return text, images * passes * operations
 
 
-def classifier_operations(settings: ConfigDict, num_outputs: int, side: int) -> float:
+def classifier_operations(
+    settings: ConfigDict, num_outputs: int, side: int, **options: Any
+) -> float:
     """Operations of a classifier section's network on one image of that side."""
     x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return forward_operations(build_classifier(settings, num_outputs), x, train=False)
-
-
-def forward_operations(model: Any, *inputs: jax.ShapeDtypeStruct, **options: Any) -> float:
-    """Operations of one forward pass of a Flax module.
-
-    Counted in the pass that makes the variables, which draws them without a matrix product. It
-    takes one trace, of a second or so for a UNet; making and applying them would take two.
-    """
-    init = functools.partial(model.init_with_output, jax.random.key(0), **options)
-    return count_operations(init, *inputs)
-
-
-def count_operations(function: Callable, *arguments: Any) -> float:
-    """Multiplications and additions of the matrix products and convolutions of one call.
-
-    Counted in the traced program, since not every backend's compiler reports it (JAX's
-    `cost_analysis` is None on GPU and TPU before compilation). Zero padding counts.
-    """
-    return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _operations(jaxpr: Any) -> float:
-    total = 0.0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            result, right = equation.outvars[0].aval, equation.invars[1].aval
-            if equation.primitive.name == "dot_general":
-                (_, contracted), _ = equation.params["dimension_numbers"]
-                per_output = math.prod(right.shape[i] for i in contracted)
-            else:
-                kernel = equation.params["dimension_numbers"].rhs_spec  # (out, in, space...)
-                per_output = right.size // right.shape[kernel[0]]
-            total += 2.0 * result.size * per_output
-        for inner in jaxprs_in_params(equation.params):
-            total += _operations(inner)
-    return total
+    return forward_operations(build_classifier(settings, num_outputs), x, train=False, **options)

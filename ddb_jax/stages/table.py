@@ -20,6 +20,7 @@ from ddb_jax.stages.amplifier import (
 from ddb_jax.stages.classifiers import evaluate, train_classifier, train_last_layer
 from ddb_jax.stages.context import Context
 from ddb_jax.stages.first_models import (
+    frozen_maps,
     infer_environments,
     train_base,
     train_bias_features,
@@ -74,6 +75,9 @@ PSEUDO_GROUP_RULE = ("pseudo_groups.rule", "pseudo_groups.gamma")
 DIFFUSION = ("data", "unet", "diffusion")
 AMPLIFIER = ("data", "diffusion.image_size", "amplifier")
 CLASSIFIER = ("data", "classifier")
+AUGMENTATION = tuple(
+    f"classifier.{name}" for name in ("trainable", "max_shift", "random_resized_crop", "flip")
+)
 # Of a network that is not trained.
 BACKBONE = tuple(
     f"classifier.{name}"
@@ -132,6 +136,12 @@ STAGES: dict[str, Stage] = {
         "classifier",
         ("data", "given_scores", "pseudo_groups"),
         shows=("methods",),  # to name those that need a column that is missing
+    ),
+    "frozen_maps": Stage(
+        frozen_maps.run,
+        "classifier",
+        ("data", "last_block", *BACKBONE, *AUGMENTATION),
+        cost=costs.frozen_maps,
     ),
     # Models that rivals train first.
     "train_reference": Stage(

@@ -14,7 +14,8 @@ from ddb_jax.run.cost import (
     estimate_costs,
 )
 from ddb_jax.run.plan import plan
-from ddb_jax.stages.costs import classifier_operations, count_operations
+from ddb_jax.stages.costs import classifier_operations
+from ddb_jax.stages.operations import count_operations
 from ddb_jax.training.mesh import make_mesh
 
 

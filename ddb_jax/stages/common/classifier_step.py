@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ddb_jax.data.preprocessing import augment, to_input
 from ddb_jax.debias.contract import MAIN, JointMethod, Method, mean_loss
 from ddb_jax.debias.losses import accuracy
+from ddb_jax.models.classifiers import LAST_BLOCK
 from ddb_jax.stages.common.networks import KINDS
 from ddb_jax.training import train_state
 from ddb_jax.training.accumulation import join_parts, split_batch, sum_gradients
@@ -33,12 +34,15 @@ class TrainedNetwork(NamedTuple):
         lr_scale: Factor of the learning rate.
         backbone_lr_scale: Factor beside it for the layers below the head; 0 leaves them alone.
         train: Whether the layers run as in training: BatchNorm reads the batch's own statistics.
+        block: What the names of the trained modules below the head begin with, if only the last
+            block is trained, on what lies below it; () for all.
     """
 
     model: Any
     lr_scale: float
     backbone_lr_scale: float
     train: bool
+    block: tuple[str, ...] = ()
 
 
 def make_train_step(
@@ -100,11 +104,13 @@ def _trained_networks(
     """The networks of a method by name, with what of each is trained."""
     networks = {}
     for name, spec in method.networks.items():
-        backbone = settings.backbone_lr_scale if settings.trainable == "all" else 0.0
+        whole = settings.trainable in ("all", "last_block")
+        backbone = settings.backbone_lr_scale if whole else 0.0
         # Where no classifier's weights fit, all of a network is trained from scratch.
         backbone = backbone if KINDS[spec.kind].classifiers else 1.0
         train = settings.trainable != "head" or backbone > 0
-        networks[name] = TrainedNetwork(models[name], spec.lr_scale, backbone, train)
+        block = LAST_BLOCK[settings.network] if settings.trainable == "last_block" else ()
+        networks[name] = TrainedNetwork(models[name], spec.lr_scale, backbone, train, block)
     return networks
 
 
@@ -113,18 +119,28 @@ def _make_optimizer(
 ) -> optax.GradientTransformation:
     """The optimiser of the section, with a learning rate of its own for each network and head."""
     optimizer = make_optimizer(settings)
-    if all(n.lr_scale == 1.0 and n.backbone_lr_scale == 1.0 for n in networks.values()):
+    if all(n[1:3] == (1.0, 1.0) and not n.block for n in networks.values()):
         return optimizer
 
     def lr_scale(path: tuple[str, ...]) -> float:
         network = networks[path[0] if method.by_network else MAIN]
-        return network.lr_scale * (1.0 if in_head(path) else network.backbone_lr_scale)
+        if in_head(path):
+            return network.lr_scale
+        below = network.block and not any(name.startswith(network.block) for name in path)
+        return 0.0 if below else network.lr_scale * network.backbone_lr_scale
 
     return optax.chain(optimizer, scale_learning_rates(lr_scale))
 
 
 def view(settings: ConfigDict, image_size: int, key: jax.Array, images: jax.Array) -> jax.Array:
-    """Images uint8 [B, H, W, 3], augmented and normalised: float32 [B, S, S, 3] of that size S."""
+    """Images uint8 [B, H, W, 3], augmented and normalised: float32 [B, S, S, 3] of that size S.
+
+    Where only the last block is trained, a random one of the views of `frozen_maps` instead:
+    float16 [B, V, h, w, C] -> float32 [B, h, w, C].
+    """
+    if settings.trainable == "last_block":
+        chosen = jax.random.randint(key, (len(images),), 0, images.shape[1])
+        return images[jnp.arange(len(images)), chosen].astype(jnp.float32)
     images = augment(
         key,
         images,
@@ -162,8 +178,9 @@ def apply(
     variables = {"params": params}
     if batch_stats:
         variables["batch_stats"] = batch_stats
+    part = {"part": "above"} if network.block else {}
     output, updates = network.model.apply(
-        variables, *inputs, train=network.train, method=method, mutable=["batch_stats"]
+        variables, *inputs, train=network.train, method=method, mutable=["batch_stats"], **part
     )
     return output, updates.get("batch_stats", {})
 

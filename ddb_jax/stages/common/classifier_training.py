@@ -18,6 +18,7 @@ from ddb_jax.debias.contract import MAIN, JointMethod, Method
 from ddb_jax.models.pretrained import load_pretrained, weights_path
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.processes import this_process
+from ddb_jax.stages.common.cached_maps import cached_maps
 from ddb_jax.stages.common.classifier_build import build_training
 from ddb_jax.stages.common.classifier_step import network_weights
 from ddb_jax.stages.common.networks import (
@@ -84,11 +85,15 @@ def make_map(
 def make_predict(
     model: Any, settings: ConfigDict, image_size: int, mesh: Mesh
 ) -> Callable[[Mapping[str, Any], Source], Predictions]:
-    """Predictions over a source; see `_map_batches`."""
+    """Predictions over a source; see `_map_batches`. Maps of `frozen_maps` are taken as such."""
 
     def predict_batch(weights: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        x = to_input(batch["image"], image_size, settings.normalization)
-        logits, _ = model.apply(weights, x, train=False)
+        if batch["image"].ndim == 5:
+            x = batch["image"][:, 0].astype(jnp.float32)
+            logits, _ = model.apply(weights, x, train=False, part="above")
+        else:
+            x = to_input(batch["image"], image_size, settings.normalization)
+            logits, _ = model.apply(weights, x, train=False)
         log_p = jax.nn.log_softmax(logits)
         log_p_label = jnp.take_along_axis(log_p, batch["label"][:, None], axis=1)[:, 0]
         return jnp.argmax(logits, axis=1).astype(jnp.int32), jnp.exp(log_p_label), -log_p_label
@@ -149,6 +154,9 @@ def fit_classifier(
         The last state; its `selected` holds the written weights if validation chose them.
     """
     size = input_size(settings, source)
+    if settings.trainable == "last_block":
+        source = cached_maps(context, source)
+        validation = cached_maps(context, validation) if validation else None
     num_scores = len(score(np.zeros(len(validation), bool))) if validation else 0
     training = build_training(settings, num_outputs, size, method, num_scores=num_scores)
     evaluate = None
@@ -241,9 +249,17 @@ def pretrained_variables(
     context: Context, settings: ConfigDict, num_outputs: int, size: int
 ) -> tuple[Any, ...]:
     """The variables from the section's weights file, in a tuple; () without a file."""
+    return (first_variables(context, settings, num_outputs, size),) if settings.weights else ()
+
+
+def first_variables(
+    context: Context, settings: ConfigDict, num_outputs: int, size: int
+) -> dict[str, Any]:
+    """The variables from the section's weights file, or fresh ones without a file."""
+    model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
+    fresh = jax.device_get(jax.jit(lambda key: init_variables(model, key, size))(key))
     if not settings.weights:
-        return ()
-    fresh = _fresh_variables(context, settings, num_outputs, size)
+        return fresh
     try:
         path = weights_path(settings.network, settings.weights) or Path(settings.weights)
         variables, notes = load_pretrained(settings.network, fresh, path)
@@ -251,22 +267,7 @@ def pretrained_variables(
         raise UserError(str(error)) from error
     for note in notes:
         log.info("%s: %s", context.name, note)
-    return (variables,)
-
-
-def first_variables(
-    context: Context, settings: ConfigDict, num_outputs: int, size: int
-) -> dict[str, Any]:
-    """The variables from the section's weights file, or fresh ones without a file."""
-    read = pretrained_variables(context, settings, num_outputs, size)
-    return read[0] if read else _fresh_variables(context, settings, num_outputs, size)
-
-
-def _fresh_variables(
-    context: Context, settings: ConfigDict, num_outputs: int, size: int
-) -> dict[str, Any]:
-    model, key = build_classifier(settings, num_outputs), stream(context.seed, INIT)
-    return jax.device_get(jax.jit(lambda key: init_variables(model, key, size))(key))
+    return variables
 
 
 def load_classifier(

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ddb_jax.debias.contract import JointMethod, Method
 from ddb_jax.stages.common.classifier_build import build_training
 from ddb_jax.stages.common.diffusion_step import first_state, make_train_step
+from ddb_jax.stages.common.networks import map_shape
 from ddb_jax.training.checkpoint import abstract_like
 from ddb_jax.training.mesh import batch_sharding, replicated, state_shardings
 from ddb_jax.training.step_memory import jit_step
@@ -39,7 +40,8 @@ def compile_diffusion_step(
     """
     optimizer, train_step = make_train_step(config, num_classes)
     init = functools.partial(first_state, config, num_classes, image_shape, optimizer)
-    return _compile(init, train_step, config.diffusion.batch_size, image_shape, {}, mesh)
+    image = (jnp.uint8, image_shape)
+    return _compile(init, train_step, config.diffusion.batch_size, image, {}, mesh)
 
 
 def compile_classifier_step(
@@ -66,22 +68,23 @@ def compile_classifier_step(
     columns = {name: (COLUMNS[name], ()) for name in method.columns if name in COLUMNS}
     if "bias_features" in method.columns:
         columns["bias_features"] = (jnp.float32, (settings.width,))
-    return _compile(
-        training.init, training.train_step, settings.batch_size, image_shape, columns, mesh
-    )
+    image = (jnp.uint8, image_shape)
+    if settings.trainable == "last_block":  # one view: the others are not computed with
+        image = (jnp.float16, (1, *map_shape(settings, num_outputs, size)))
+    return _compile(training.init, training.train_step, settings.batch_size, image, columns, mesh)
 
 
 def _compile(
     init: Callable[[jax.Array], TrainState],
     train_step: Callable[..., Any],
     batch_size: int,
-    image_shape: tuple[int, ...],
+    image: tuple[Any, tuple[int, ...]],
     columns: Mapping[str, tuple[Any, tuple[int, ...]]],
     mesh: Mesh,
 ) -> jax.stages.Compiled:
     """The step as `fit` compiles it, from a state as `init` makes it and batches as it is fed."""
     fields = {
-        "image": (jnp.uint8, image_shape),
+        "image": image,
         **dict.fromkeys(("label", "bias", "index"), (jnp.int32, ())),
         **columns,
     }

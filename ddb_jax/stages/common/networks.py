@@ -85,6 +85,15 @@ def init_variables(model: Any, key: jax.Array, image_size: int) -> Any:
     return model.init(key, jnp.zeros((1, image_size, image_size, 3), jnp.float32), train=False)
 
 
+def map_shape(settings: ConfigDict, num_outputs: int, side: int) -> tuple[int, int, int]:
+    """(h, w, C) of the maps that the last block begins with, of images of that side."""
+    model = build_classifier(settings, num_outputs)
+    x = jnp.zeros((1, side, side, 3), jnp.float32)
+    key = jax.random.key(0)
+    maps, _ = jax.eval_shape(lambda: model.init_with_output(key, x, train=False, part="below"))
+    return maps.shape[1:]
+
+
 def with_classifier(kind: str, variables: Any, classifier: Any, *, keep_head: bool = False) -> Any:
     """The variables of a network with a plain classifier's in their place, where it holds some.
 
