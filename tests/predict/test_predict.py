@@ -61,7 +61,7 @@ def test_another_method_and_a_copy_of_the_model(finished_run, pictures, tmp_path
     assert found.shape == (5, 10) and found.dtype == np.float32
     np.testing.assert_allclose(found.sum(1), 1.0, rtol=1e-5)
     assert found.argmax(1).tolist() == [int(row["predicted"]) for row in rows]
-    with pytest.raises(UserError, match="no finished lff of seed_0; it has bias_bal.ddb of seed_0, "):
+    with pytest.raises(UserError, match=r"no finished lff of seed_0; it has bias_bal.ddb of"):
         ddb_jax.load(finished_run, "lff")
     with pytest.raises(UserError, match="give the work directory, not its model/"):
         ddb_jax.load(finished_run / "model", "lff")
