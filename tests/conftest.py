@@ -19,19 +19,23 @@ from runs import make_tiny_config, run
 # The first makes the run that others read, while another process is busy with the second.
 LONGEST_FIRST = (
     "run/test_pipeline.py",
-    "debias/test_methods.py",
-    "benchmark/test_benchmark.py",
+    "stages/generated/test_train_text_to_image.py",
     "runtime/test_processes.py",
     "runs/test_generated_run.py",
     "training/test_sharding.py",
-    "training/test_resume.py",
+    "debias/test_methods.py",
     "training/test_compilation.py",
-    "stages/generated/test_train_text_to_image.py",
+    "stages/generated/test_steer.py",
+    "benchmark/test_benchmark.py",
     "runs/test_folder_run.py",
     "runtime/test_remote_workdir.py",
-    "diffusion/test_samplers.py",
+    "training/test_resume.py",
+    "test_library.py",
     "text_to_image/test_unet_condition.py",
-    "checks/test_bad_input.py",
+    "text_to_image/test_latent_diffusion.py",
+    "text_to_image/test_autoencoder.py",
+    "training/test_rematerialization.py",
+    "stages/generated/test_draw.py",
 )
 MEMORY_BYTES = 1.2e9  # of a process, above which it forgets what it has compiled
 
