@@ -25,6 +25,7 @@ def workdir(tmp_path_factory):
     config.steering.fine_tune_steps = 4
     sizes = config.train_text_to_image
     sizes.image_size = 8
+    sizes.autoencoder_channels = sizes.unet_channels = (8,)
     for training in (sizes.autoencoder, sizes.diffusion):
         training.num_steps = 4
     config.methods = METHODS
