@@ -74,7 +74,7 @@ def test_a_config_of_ones_own_starts_from_the_base(tmp_path, monkeypatch):
     )
     assert load_config("configs/digits.py", []).name == "mine"
     assert load_config("configs/bar.py", []).name == "bar"
-    with pytest.raises(UserError, match=r"no config file bar.py\."):
+    with pytest.raises(UserError, match=r"no config file bar.py: check the path"):
         load_config("bar.py", [])
     with pytest.raises(UserError, match=r"configs/bat.py; the nearest .* is configs/bar.py"):
         load_config("configs/bat.py", [])

@@ -1,12 +1,13 @@
-"""What the names of folders and files mean: splits, what systems make, and which two are one name.
+"""What the names of folders and files mean: splits, and what systems make.
 
-Names are compared as a person reads them: Unicode-normalised, in any case, without the difference
-between spaces, "_", "-" and nothing where a split is meant.
+Names are compared as a person reads them (`names.name_key`), and where a split is meant without the
+difference between spaces, "_", "-" and nothing.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
+
+from ddb_jax.data.names import name_key
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trainval", "trainvalid", "learn", "learning", "trn"),
@@ -39,8 +40,6 @@ ALIGNED = ("align", "aligned", "biasalign", "biasaligned")
 CONFLICTING = ("conflict", "conflicting", "biasconflict", "biasconflicting")
 
 _YEAR = re.compile(r"(19|20)\d\d$")
-_LETTER = r"[^\W\d_]"
-_JOINTS = re.compile(rf"(?<={_LETTER})[\s_-]+(?={_LETTER})")
 _PLAIN = {
     before + word + after: split
     for split, words in SPLIT_WORDS.items()
@@ -48,23 +47,6 @@ _PLAIN = {
     for before in ("", *FILLING)
     for after in ("", *FILLING)
 }
-
-
-def seen(name: str) -> str:
-    """The name as it looks: one Unicode form, no invisible characters, single spaces."""
-    text = unicodedata.normalize("NFKC", name)
-    return " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())
-
-
-def name_key(name: str) -> str:
-    """Equal for names that a person takes for one: as `seen`, in any case, and 01 is 1."""
-    text = seen(unicodedata.normalize("NFKC", seen(name).casefold()))
-    return str(int(text)) if text.isdecimal() else text
-
-
-def loose_key(name: str) -> str:
-    """As `name_key`, and "polar bear", "polar_bear" and "polar-bear" are one."""
-    return _JOINTS.sub("", name_key(name))
 
 
 def joined(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Names as people write them in tables: what means "missing", and which two spellings are one.
+"""Names of folders and in tables as people write them: what means "missing", which two are one.
 
 Spellings that look the same are one name: composed and decomposed letters, full-width forms,
 no-break and zero-width spaces, and the numbers 0, 0.0 and 00.
@@ -7,7 +7,7 @@ no-break and zero-width spaces, and the numbers 0, 0.0 and 00.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
 # What spreadsheets, pandas, R, SQL and people write where nothing is known; in any case.
@@ -20,7 +20,9 @@ MISSING = frozenset(
     )
 )  # fmt: skip
 # Characters without a width: soft hyphen, zero-width spaces, marks of direction, byte order mark.
-INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
+INVISIBLE = (
+    "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
 _ENDS = re.compile(rf"^[\s{INVISIBLE}]+|[\s{INVISIBLE}]+$")
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,2})?", re.ASCII)
 QUOTES = "'\"`\u2018\u2019\u201c\u201d\u00ab\u00bb"
@@ -44,6 +46,25 @@ def plain(text: str) -> str:
     if not text.isascii():
         text = "".join(_narrow(c) for c in composed(text) if c not in INVISIBLE)
     return " ".join(text.split())
+
+
+def name_key(name: str) -> str:
+    """Equal for names that a person takes for one: as `plain`, in any case, and 01 is 1."""
+    text = plain(plain(name).casefold())
+    return str(int(text)) if text.isdecimal() else text
+
+
+def loose_key(name: str) -> str:
+    """As `name_key`, and "polar bear", "polar_bear" and "polar-bear" are one."""
+    return _JOINTS.sub("", name_key(name))
+
+
+def groups(names: Iterable[str], key: Callable[[str], str]) -> list[tuple[str, ...]]:
+    """The names that share a key with another, in their order."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(key(name), []).append(name)
+    return [tuple(group) for group in found.values() if len(group) > 1]
 
 
 def is_missing(text: str) -> bool:
@@ -71,12 +92,12 @@ def one_spelling(texts: Iterable[str]) -> dict[str, str]:
 
     A text that is alone keeps its spelling.
     """
-    groups: dict[Fraction | str, list[str]] = {}
+    found: dict[Fraction | str, list[str]] = {}
     for text in sorted(set(texts)):
         value = number(text)
-        groups.setdefault(plain(text) if value is None else value, []).append(text)
+        found.setdefault(plain(text) if value is None else value, []).append(text)
     names = {}
-    for key, group in groups.items():
+    for key, group in found.items():
         if len(group) == 1:
             name = group[0]
         elif isinstance(key, Fraction):
@@ -99,10 +120,11 @@ def merged_note(names: Mapping[str, str], what: str) -> tuple[str, ...]:
 
 def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Names that differ only in case, quotation marks, or what is between letters ("_", "-")."""
-    groups: dict[str, list[str]] = {}
-    for name in sorted(set(names)):
-        groups.setdefault(_JOINTS.sub("", plain(name).strip(QUOTES).casefold()), []).append(name)
-    return [tuple(group) for group in groups.values() if len(group) > 1]
+    return groups(
+        sorted(set(names)),
+        # Not `loose_key`: which numbers are one, `one_spelling` has said.
+        lambda name: _JOINTS.sub("", plain(plain(name).strip(QUOTES).casefold())),
+    )
 
 
 class ClassCodes:

@@ -150,6 +150,12 @@ DATA = [
     folder("line_break", "/do\\ng' has a line break", "rename it"),
     row(
         "folder",
+        "data.root=ROOT/heic",
+        "ROOT/heic/cat/9.jpg: is not an image that can be read",
+        "fix or delete them, or allow as many with config.data.max_broken",
+    ),
+    row(
+        "folder",
         "data.root=ROOT/cut",
         "ROOT/cut/cat/9.png: is not an image that can be read",
         "fix or delete them, or allow as many with config.data.max_broken",

@@ -1,8 +1,8 @@
-"""Which folders are splits, which are made by systems, and which two names are one."""
+"""Which folders are splits, and which are made by systems."""
 
 import pytest
 
-from ddb_jax.data.folder_names import is_system, loose_key, name_key, split_folders
+from ddb_jax.data.folder_names import is_system, split_folders
 
 
 @pytest.mark.parametrize(
@@ -66,30 +66,6 @@ def test_names_of_classes_are_no_splits(folders):
 def test_splits_of_several_things_are_refused():
     with pytest.raises(ValueError, match="cats_train, cats_test, dogs_train, dogs_test, which"):
         split_folders(["cats_test", "cats_train", "dogs_test", "dogs_train"])
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Cat", "cat"),
-        ("caf\u00e9", "cafe\u0301"),
-        ("cat", "cat "),
-        ("cat", "cat\u200b"),
-        ("polar  bear", "polar\u00a0bear"),
-        ("1", "01"),
-        ("stra\u00dfe", "STRASSE"),
-        ("\uff43\uff41\uff54", "cat"),
-    ],
-)
-def test_names_that_look_the_same_have_one_key(one, other):
-    assert name_key(one) == name_key(other)
-
-
-def test_names_that_differ_have_two_keys():
-    names = ["cat", "cats", "c-at", "10", "1", "1.0", "cafe", "caf\u00e9"]
-    assert len({name_key(name) for name in names}) == len(names)
-    assert loose_key("polar bear") == loose_key("Polar_Bear") != name_key("polar bear")
-    assert loose_key("A-1") != loose_key("A1")
 
 
 @pytest.mark.parametrize(

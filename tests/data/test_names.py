@@ -8,7 +8,9 @@ from ddb_jax.data.names import (
     ClassCodes,
     alike,
     is_missing,
+    loose_key,
     merged_note,
+    name_key,
     number,
     one_spelling,
     plain,
@@ -93,3 +95,28 @@ def test_class_codes():
     assert names["1.0"] == 0 and names["2"] == 1 and "0" not in names
     both = ClassCodes(("0", "0.0"), with_numbers=False)  # a folder's names, as they stand
     assert both["0.0"] == 1 and "00" not in both
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Cat", "cat"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("cat", "cat "),
+        ("cat", "cat\u200b"),
+        ("cat", "\u202acat\u202c"),
+        ("polar  bear", "polar\u00a0bear"),
+        ("1", "01"),
+        ("stra\u00dfe", "STRASSE"),
+        ("\uff43\uff41\uff54", "cat"),
+    ],
+)
+def test_names_that_look_the_same_have_one_key(one, other):
+    assert name_key(one) == name_key(other)
+
+
+def test_names_that_differ_have_two_keys():
+    names = ["cat", "cats", "c-at", "10", "1", "1.0", "cafe", "caf\u00e9"]
+    assert len({name_key(name) for name in names}) == len(names)
+    assert loose_key("polar bear") == loose_key("Polar_Bear") != name_key("polar bear")
+    assert loose_key("A-1") != loose_key("A1")

@@ -58,6 +58,14 @@ LOST = {
     DEAD_LINK: "fix or remove the links",
 }
 
+# Formats that are not decoded, in files called .jpg or the like, as phones and programs name them.
+MISNAMED = {
+    "HEIC": "convert it to JPEG or PNG, for example with `magick heic:FILE FILE.png`",
+    "AVIF": "convert it to JPEG or PNG, for example with `magick avif:FILE FILE.png`",
+    "JPEG XL": "convert it to PNG, for example with `djxl FILE FILE.png`",
+    "JPEG 2000": "convert it to PNG, for example with `magick jp2:FILE FILE.png`",
+}
+
 HEAD = 132  # bytes that are looked at; DICOM has its mark at the end of them
 _MARKS = (
     (0, b"\xff\xd8\xff", IMAGE),
@@ -154,6 +162,23 @@ def kind_of_content(head: bytes) -> str:
         return "XML"
     is_text = all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
     return TEXT if is_text and not text.isspace() else ""
+
+
+def why_unreadable(head: bytes) -> str:
+    """What a file that cannot be decoded is instead of its suffix, and what to do about it.
+
+    Args:
+        head: Its first bytes, HEAD of them.
+
+    Returns:
+        To be put in parentheses; "" where they begin an image or are not known.
+    """
+    kind = kind_of_content(head)
+    if kind in MISNAMED:
+        return f"it is {kind} under another suffix: {MISNAMED[kind]}"
+    if kind in ("", IMAGE):
+        return ""
+    return f"it is of the kind {kind!r}" + (f": {LOST[kind]}" if kind in LOST else "")
 
 
 def is_side_file(path: str, kind: str) -> bool:

@@ -15,11 +15,11 @@ from ddb_jax.data.folder_names import (
     FILLING,
     SHORT,
     joined,
-    name_key,
     split_folders,
 )
 from ddb_jax.data.images.files import images_in, subfolders
 from ddb_jax.data.images.left_out import shown
+from ddb_jax.data.names import name_key
 
 FIELD = "config.data.folders_are_classes=true"
 TABLE = "a table with columns path, label, split and bias for --config=configs/csv.py"

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ddb_jax.data.folder_names import loose_key, name_key, seen
 from ddb_jax.data.images.file_kinds import SYSTEM
 from ddb_jax.data.images.files import Row, files_of, find_images, subfolders, system_entries
 from ddb_jax.data.images.left_out import Other, shown, with_left_out
 from ddb_jax.data.listing import Files, Listing
+from ddb_jax.data.names import groups, loose_key, name_key, plain
 from ddb_jax.data.sets.folder_layout import FIELD, Layout, find_layout
 
 
@@ -157,11 +157,11 @@ def _refuse_empty(at: Path, others: Sequence[Other]) -> None:
 def _check_alike(at: Path, classes: Sequence[str], allowed: bool) -> list[str]:
     """Refuse classes whose names a person takes for one; a warning where that is not sure."""
     warnings = []
-    for group in _groups(classes, loose_key):
+    for group in groups(classes, loose_key):
         names = " and ".join(map(_quoted, group))
         keys = {name_key(c) for c in group}
         # Letters are classes of their own in sets of handwriting: A and a.
-        letters = all(len(seen(c)) == 1 for c in group) and len(set(map(seen, group))) > 1
+        letters = all(len(plain(c)) == 1 for c in group) and len(set(map(plain, group))) > 1
         if len(keys) < len(group) and not letters and not allowed:
             raise ValueError(
                 f"{at} has the class folders {names}, whose names look the same: move their images"
@@ -182,7 +182,7 @@ def _match(
     notes: list[str],
 ) -> dict[str, list[str]]:
     """The image paths of a split by the classes' own names."""
-    twice = {c for group in _groups(classes, name_key) for c in group}
+    twice = {c for group in groups(classes, name_key) for c in group}
     by_key = {name_key(c): c for c in classes if c not in twice}
     own: dict[str, list[str]] = {}
     for folder, paths in found.items():
@@ -200,14 +200,6 @@ def _match(
             notes.append(f"{_quoted(folder)} in {at} is read as the class {_quoted(c)} of train.")
         own.setdefault(c, []).extend(paths)
     return own
-
-
-def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
-    """The names that share a key with another."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(key(name), []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _quoted(name: str) -> str:

@@ -5,7 +5,13 @@ import io
 import pytest
 from PIL import Image
 
-from ddb_jax.data.images.file_kinds import HEAD, IMAGE, kind_of_content, kind_of_file
+from ddb_jax.data.images.file_kinds import (
+    HEAD,
+    IMAGE,
+    kind_of_content,
+    kind_of_file,
+    why_unreadable,
+)
 
 NOT_IMAGES = {
     "HEIC": b"\0\0\0\x18ftypheic",
@@ -65,3 +71,16 @@ def test_backups_are_known_by_their_original(tmp_path):
     Image.new("RGB", (5, 5)).save(path, "png")
     assert kind_of_file(str(path), {"a.png", "a.png_original"}) == "backup copies"
     assert kind_of_file(str(path), {"a.png_original"}) == IMAGE
+
+
+def test_why_a_file_with_an_image_s_suffix_cannot_be_read():
+    said = why_unreadable(NOT_IMAGES["HEIC"])
+    assert said == (
+        "it is HEIC under another suffix: convert it to JPEG or PNG, for example with"
+        " `magick heic:FILE FILE.png`"
+    )
+    assert why_unreadable(NOT_IMAGES["git-lfs pointers"]) == (
+        "it is of the kind 'git-lfs pointers': run `git lfs pull` in the folder"
+    )
+    assert why_unreadable(NOT_IMAGES["text"]) == "it is of the kind 'text'"
+    assert why_unreadable(b"\x89PNG\r\n\x1a\n") == why_unreadable(b"\1\2\3") == ""
