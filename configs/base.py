@@ -28,6 +28,8 @@ def get_config(preset: str = "") -> ConfigDict:
     # each seed, which is the stricter repetition.
     c.share_upstream = True
     c.methods = ("erm", "ddb_i", "ddb_ii", "group_dro")  # see docs/methods.md
+    # Why these sizes, where a config chose them by the devices; the log says it.
+    c.chosen = ""
     c.num_devices = 0  # 0 uses all that are visible
     # Number of devices that share one copy of a train state; each holds a part of the large arrays.
     c.fsdp = 1

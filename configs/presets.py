@@ -1,6 +1,7 @@
 """Small sizes that several configs share, and how a preset is chosen."""
 
 import difflib
+import os
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
@@ -77,6 +78,25 @@ def smoke(c: ConfigDict) -> None:
         section.checkpoint_every = 10
     c.classifier.evaluate_every = 15
     c.reference.num_steps = 10
+
+
+def by_devices(c: ConfigDict) -> str:
+    """The preset for these devices, "gpu" or "cpu"; the config says why in `chosen`."""
+    import jax  # here, since the devices can only be asked for once all processes have joined
+
+    if jax.default_backend() != "cpu":
+        kind = jax.devices()[0].device_kind
+        c.chosen = (
+            f"sizes of the preset gpu, for {jax.device_count()} x {kind}: DDB in full; for less"
+            " take the preset cpu (no diffusion model) or ddb_cpu, as in --config=FILE.py:cpu"
+        )
+        return "gpu"
+    c.chosen = (
+        f"sizes of the preset cpu, for {os.cpu_count()} cores and no accelerator: no diffusion"
+        " model, linear discriminant analysis of ImageNet features judges the images; for DDB take"
+        " the preset ddb_cpu (an hour and more) or gpu (days here), as in --config=FILE.py:ddb_cpu"
+    )
+    return "cpu"
 
 
 def apply_preset(

@@ -109,6 +109,7 @@ def _classifier(section: str) -> dict[str, Field]:
 FIELDS: dict[str, Field] = {
     "seeds": Field(entries=int),
     "methods": Field(entries=str),
+    "chosen": Field(counts="nothing"),
     "num_devices": Field(NOT_NEGATIVE),
     "fsdp": Field(POSITIVE),
     "data.name": Field(choices=DATASETS),

@@ -24,7 +24,8 @@ def depthwise_convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Pa
     """Every channel of x [B, H, W, C] with its own filter of kernel [kh, kw, 1, C], zero-padded.
 
     XLA's CPU backend has no fast path for grouped convolutions. There the shifted images are
-    weighted and summed, which makes the whole of EfficientNet-Lite0 four to six times as fast.
+    weighted and summed: a pass of the whole of EfficientNet-Lite0 is four to six times as fast, the
+    gradient of one layer twenty times and more.
     """
     if jax.default_backend() != "cpu":
         return plain_depthwise_convolve(x, kernel, stride, padding)

@@ -79,6 +79,7 @@ def run(
     if dry_run:
         warnings, facts = overview(dataset)
         lines = [*(f"warning: {warning}" for warning in warnings), *facts]
+        lines += [config.chosen] if config.chosen else []
         lines += [f"{status[task.name]:11} {task.name}" for task in tasks]
         if costs:
             mesh = make_mesh(config.num_devices, config.fsdp)
@@ -104,6 +105,8 @@ def run(
         write_json(workdir / "config.json", config.to_dict())
         _log_overview(dataset)
         mesh = make_mesh(config.num_devices, config.fsdp)
+        if config.chosen:
+            log.info(config.chosen)
         if costs:
             log.info(describe_costs(costs, mesh))
         begin = time.perf_counter()

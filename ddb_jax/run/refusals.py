@@ -70,7 +70,7 @@ def refuse_changed(
         differing += [
             f"{field} was {last.get(field)!r} and is {now[field]!r}"
             for field in DECIDING
-            if last.get(field) != now[field]
+            if last.get(field, now[field]) != now[field]  # a newer version may have more fields
         ]
     for task in tasks:
         previous = work_directory.previous_record(workdir / task.name)

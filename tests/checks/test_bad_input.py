@@ -164,7 +164,7 @@ def test_the_report_claims_nothing_about_a_bias_that_is_not_known(bias, tmp_path
     content = {"rule": "error_set", "threshold": None, "train": train}
     (folder / "detection.json").write_text(json.dumps(content))
     config = SimpleNamespace(
-        amplifier=SimpleNamespace(train_on="synthetic", kind="network"),
+        amplifier=SimpleNamespace(kind="network", train_on="synthetic"),
         given_scores=SimpleNamespace(csv=""),
         seeds=(0,),
     )
