@@ -13,23 +13,39 @@ from ddb_jax.data.images.records import load_records
 from ddb_jax.runtime.files import read_json
 from ddb_jax.stages.common.scores_table import read_scores
 
-METHODS = {"eight": ("erm", "ddb_i", "ddb_ii", "group_dro"), "split": ("ddb_ii",)}
+METHODS = {
+    "eight": ("erm", "ddb_i", "ddb_ii", "group_dro"),
+    "split": ("ddb_ii",),
+    "whole": ("ddb_ii",),
+}
 STAGES = (
     "train_diffusion", "synthesize", "measure_synthesis", "train_amplifier", "score",
     "train_classifier", "evaluate",
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["eight", "split"])
+@pytest.fixture(
+    scope="module", params=["eight", "split", pytest.param("whole", marks=pytest.mark.slow)]
+)
 def pair(request, finished_run, tmp_path_factory):
-    """The methods and the work directories of a tiny run on one device and on eight."""
-    config, workdir = make_tiny_config(), tmp_path_factory.mktemp(request.param)
-    config.num_devices, config.fsdp = 8, 4 if request.param == "split" else 1
-    config.methods = METHODS[request.param]
+    """The methods and the work directories of a tiny run on one device and on eight.
+
+    "split" shares a state between four devices. "whole" does so with a whole ResNet-8 and a UNet
+    that goes down and up again and attends, on one device too.
+    """
+    name, one = request.param, finished_run
+    config, workdir = make_tiny_config(), tmp_path_factory.mktemp(name)
+    config.methods = METHODS[name]
     config.amplifier.compare = False
+    if name == "whole":
+        config.unet.channel_mults, config.unet.attention_resolutions = (1, 2), (8, 4)
+        one = tmp_path_factory.mktemp("one")
+        for stage in STAGES:
+            run(config, one, only=stage, whole_networks=True)
+    config.num_devices, config.fsdp = 8, 1 if name == "eight" else 4
     for stage in STAGES:
-        run(config, workdir, only=stage)
-    return config.methods, finished_run, workdir
+        run(config, workdir, only=stage, whole_networks=name == "whole")
+    return config.methods, one, workdir
 
 
 def losses(path):
