@@ -25,6 +25,7 @@ import gc
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from ddb_jax.runtime.host_memory import keep_freed_memory
 
@@ -120,8 +121,15 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def escape_what_cannot_be_written(stream: TextIO) -> None:
+    """Names of classes are in any script; a terminal or a file in ASCII or Latin-1 has not all."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def command_line() -> int:
     """The program `ddb-jax`: `main` in a process of its own, which is set up for it."""
+    escape_what_cannot_be_written(sys.stdout)
     given, overrides = parse(sys.argv[1:])
     # Tracing makes many long-lived objects: frequent collections take a tenth of the start-up time.
     gc.set_threshold(100_000, 50, 100)

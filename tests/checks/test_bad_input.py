@@ -19,7 +19,7 @@ from ddb_jax.data.download.__main__ import main as download
 from ddb_jax.data.listing import Files, Listing, complete_splits
 from ddb_jax.data.source import ArraySource, Dataset, stratified_split
 from ddb_jax.evaluation.bias_detection import detection_metrics
-from ddb_jax.main import main
+from ddb_jax.main import escape_what_cannot_be_written, main
 from ddb_jax.run import pipeline
 from ddb_jax.run.refusals import refuse_markers
 from ddb_jax.runtime.errors import UserError
@@ -206,3 +206,12 @@ def test_images_that_are_readable_at_one_size_only_are_noticed(monkeypatch):
     config.diffusion.image_size, config.classifier.image_size = 8, 16
     with pytest.raises(UserError, match="train images of digits are not the same at the two sizes"):
         pipeline._load_datasets(config, None)
+
+
+def test_names_that_a_terminal_lacks_are_escaped():
+    """As with PYTHONIOENCODING=ascii, or a service without a locale."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    escape_what_cannot_be_written(stream)
+    stream.write("caf\u00e9 \U0001f431")
+    stream.flush()
+    assert stream.buffer.getvalue() == rb"caf\xe9 \U0001f431"
