@@ -25,9 +25,9 @@ import gc
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
 from ddb_jax.runtime.host_memory import keep_freed_memory
+from ddb_jax.runtime.terminal import escape_what_cannot_be_written
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -119,12 +119,6 @@ def run(given: argparse.Namespace, overrides: list[str]) -> int:
         processes.leave_if_another_is_gone(error)
         raise
     return 0
-
-
-def escape_what_cannot_be_written(stream: TextIO) -> None:
-    """Names of classes are in any script; a terminal or a file in ASCII or Latin-1 has not all."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")
 
 
 def command_line() -> int:

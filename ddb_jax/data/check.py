@@ -46,6 +46,7 @@ from ddb_jax.data.source import Dataset
 from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.files import write_atomically
 from ddb_jax.runtime.stop import StopFlag, stop_flag
+from ddb_jax.runtime.terminal import escape_what_cannot_be_written
 
 DEFAULT_SIZE = 64
 
@@ -168,5 +169,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    escape_what_cannot_be_written(sys.stdout)
     with contextlib.suppress(BrokenPipeError):
         sys.exit(main(sys.argv[1:]))

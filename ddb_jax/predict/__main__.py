@@ -30,6 +30,7 @@ from ddb_jax.runtime.errors import Interrupted, UserError
 from ddb_jax.runtime.files import write_atomically
 from ddb_jax.runtime.progress import Progress
 from ddb_jax.runtime.stop import StopFlag, stop_flag
+from ddb_jax.runtime.terminal import escape_what_cannot_be_written
 from ddb_jax.training.compilation import enable_cache
 
 TABLES = (".csv", ".tsv")
@@ -168,5 +169,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    escape_what_cannot_be_written(sys.stdout)
     enable_cache()
     sys.exit(main(sys.argv[1:]))

@@ -151,7 +151,7 @@ DATA = [
     row(
         "folder",
         "data.root=ROOT/heic",
-        "ROOT/heic/cat/9.jpg: is not an image that can be read",
+        "ROOT/heic/cat/9.jpg: is HEIC, which is not read (convert it to JPEG or PNG",
         "fix or delete them, or allow as many with config.data.max_broken",
     ),
     row(

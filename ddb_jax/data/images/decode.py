@@ -17,27 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
-from ddb_jax.data.images.file_kinds import (
-    EMPTY,
-    HEAD,
-    LOST,
-    POINTER,
-    RAW,
-    WEB_PAGE,
-    kind_of_content,
-)
+from ddb_jax.data.images.file_kinds import HEAD, why_unreadable
 
 STORED = "stored"
 RESIZES = ("squash", "center_crop", "none")
 # Only these: Pillow hands other formats to other programs (EPS to Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-_SINGULAR = {
-    EMPTY: "an empty file",
-    POINTER: "a git-lfs pointer",
-    WEB_PAGE: "a web page",
-    RAW: "a camera's raw file",
-    "icons": "an icon",
-}
 MIN_SIDE = 4
 MAX_PIXELS = 100_000_000  # 400 MB while it is decoded
 _PHOTOMETRIC = 262  # the tag of TIFF that says what zero is
@@ -230,9 +215,9 @@ def _resize(image: Image.Image, rules: Rules) -> Image.Image:
 
 
 def _unreadable(error: Exception, data: bytes | Image.Image) -> str:
-    kind = kind_of_content(data[:HEAD]) if isinstance(data, bytes) else ""
-    if kind in LOST:
-        return f"is {_SINGULAR.get(kind, kind)}, which is not read ({LOST[kind]})"
+    other = why_unreadable(data[:HEAD]) if isinstance(data, bytes) else ""
+    if other:
+        return f"is {other}"
     if isinstance(error, UnidentifiedImageError):
         reason = f"none of {', '.join(FORMATS)}"
     else:

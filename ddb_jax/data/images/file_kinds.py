@@ -66,6 +66,16 @@ MISNAMED = {
     "JPEG 2000": "convert it to PNG, for example with `magick jp2:FILE FILE.png`",
 }
 
+# One file of a kind, where the kind is a plural.
+ONE = {
+    EMPTY: "an empty file",
+    POINTER: "a git-lfs pointer",
+    WEB_PAGE: "a web page",
+    RAW: "a camera's raw file",
+    "icons": "an icon",
+    "archives": "an archive",
+}
+
 HEAD = 132  # bytes that are looked at; DICOM has its mark at the end of them
 _MARKS = (
     (0, b"\xff\xd8\xff", IMAGE),
@@ -171,14 +181,11 @@ def why_unreadable(head: bytes) -> str:
         head: Its first bytes, HEAD of them.
 
     Returns:
-        To be put in parentheses; "" where they begin an image or are not known.
+        To be put after "is"; "" where nothing can be done about it, and for images.
     """
     kind = kind_of_content(head)
-    if kind in MISNAMED:
-        return f"it is {kind} under another suffix: {MISNAMED[kind]}"
-    if kind in ("", IMAGE):
-        return ""
-    return f"it is of the kind {kind!r}" + (f": {LOST[kind]}" if kind in LOST else "")
+    fix = MISNAMED.get(kind) or LOST.get(kind)
+    return f"{ONE.get(kind, kind)}, which is not read ({fix})" if fix else ""
 
 
 def is_side_file(path: str, kind: str) -> bool:

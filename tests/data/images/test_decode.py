@@ -194,7 +194,7 @@ WHOLE = encoded(Image.fromarray(NOISE), "JPEG")
     ("data", "reason"),
     [
         (b"", r"is an empty file, which is not read \(copy or download them again\)"),
-        (b"\0\0\0\x18ftypheic" + bytes(200), r"is HEIC, which is not read \(convert them to JPEG"),
+        (b"\0\0\0\x18ftypheic" + bytes(200), r"is HEIC, which is not read \(convert it to JPEG"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer, .*git lfs pull"),
         (b"<!DOCTYPE html><html>403</html>", "is a web page, which is not read"),
         (b"hello, " * 50, r"is not an image that can be read \(none of JPEG, PNG, .*\)"),

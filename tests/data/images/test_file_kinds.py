@@ -76,11 +76,11 @@ def test_backups_are_known_by_their_original(tmp_path):
 def test_why_a_file_with_an_image_s_suffix_cannot_be_read():
     said = why_unreadable(NOT_IMAGES["HEIC"])
     assert said == (
-        "it is HEIC under another suffix: convert it to JPEG or PNG, for example with"
-        " `magick heic:FILE FILE.png`"
+        "HEIC, which is not read (convert it to JPEG or PNG, for example with"
+        " `magick heic:FILE FILE.png`)"
     )
     assert why_unreadable(NOT_IMAGES["git-lfs pointers"]) == (
-        "it is of the kind 'git-lfs pointers': run `git lfs pull` in the folder"
+        "a git-lfs pointer, which is not read (run `git lfs pull` in the folder)"
     )
-    assert why_unreadable(NOT_IMAGES["text"]) == "it is of the kind 'text'"
+    assert why_unreadable(NOT_IMAGES["text"]) == ""
     assert why_unreadable(b"\x89PNG\r\n\x1a\n") == why_unreadable(b"\1\2\3") == ""
