@@ -2,7 +2,8 @@
 
     pytest -n 0 -s -m slow tests/runs/test_hundred_kills.py     # KILLS=20 for fewer
 
-Chains of SIGKILLs and restarts of one command go through every stage of configs/digits.py:smoke.
+Chains of SIGKILLs and restarts of one command go through every stage of configs/digits.py:smoke,
+the first of them stage by stage.
 All starts share what they compile, in KILLS_CACHE if that is given. A line for each stage says how
 many kills met it.
 """
@@ -103,6 +104,21 @@ def kill_at_random(run: Run, rng: np.random.Generator, longest: float) -> str:
     return stage
 
 
+def kill_in(run: Run, stage: str, rng: np.random.Generator, seconds: float) -> str:
+    """Start, kill while that stage is at work; the stage that was met, "" if all is done."""
+    run.start()
+    while run.running() and run.stage() != stage:
+        time.sleep(0.002)
+    until = time.monotonic() + rng.uniform(0, 0.7 * seconds)
+    while run.running() and run.stage() == stage and time.monotonic() < until:
+        time.sleep(0.002)
+    if not run.running():
+        return ""
+    met = run.stage()
+    run.kill()
+    return met
+
+
 @pytest.mark.slow
 def test_killed_runs_end_as_one_that_is_not(tmp_path):
     cache = Path(os.environ.get("KILLS_CACHE") or tmp_path / "cache")
@@ -113,6 +129,18 @@ def test_killed_runs_end_as_one_that_is_not(tmp_path):
     records = [json.loads(path.read_text()) for path in whole.workdir.rglob("done.json")]
     longest = max(record["seconds"] for record in records)
     met, chains = Counter(), 0
+    # Every stage once, in the order of the run; then at random.
+    seconds = {record["stage"]: record["seconds"] for record in records}
+    finished = sorted(whole.workdir.rglob("done.json"), key=lambda path: path.stat().st_mtime)
+    order = dict.fromkeys(json.loads(path.read_text())["stage"] for path in finished)
+    run, rng = Run(tmp_path / "every_stage", cache), np.random.default_rng(SEED)
+    for stage in order:
+        met[kill_in(run, stage, rng, seconds[stage])] += 1
+        print(f"kill {met.total()}: in {stage}", flush=True)
+    run.start()
+    run.wait()
+    assert run.result() == expected
+    del met[""]  # a stage too short to be met
     while sum(met.values()) < KILLS:
         run = Run(tmp_path / f"chain_{chains}", cache)
         rng = np.random.default_rng(SEED + chains)
