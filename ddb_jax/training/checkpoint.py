@@ -140,7 +140,7 @@ class _LocalSteps:
         return list(self._manager.all_steps())
 
     def save(self, step: int, state: Any) -> None:
-        self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+        self._manager.save(step, args=ocp.args.StandardSave(_one_copy(state)), force=True)
 
     def restore(self, step: int, abstract_state: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
@@ -168,7 +168,7 @@ def save_weights(directory: Path, weights: Any) -> None:
     try:
         if is_local(directory):
             with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(directory.absolute(), weights, force=True)
+                checkpointer.save(directory.absolute(), _one_copy(weights), force=True)
         else:
             weights = on_host(weights)
             if first_process():
@@ -197,6 +197,22 @@ def load_weights(directory: Path, abstract_weights: Any) -> Any:
             f"{directory} is damaged or was made by another network ({first_line(error)});"
             f" remove {directory.parent} to make it again."
         ) from error
+
+
+def _one_copy(tree: Any) -> Any:
+    """The tree with one device's copy of every array that all devices of this process hold whole.
+
+    orbax has each device write a part of such an array, and compiles a program for every array and
+    device: 240 of them for 30 small arrays on 8 devices, 9 seconds of processor time.
+    """
+    if jax.process_count() > 1:
+        return tree
+
+    def one(x: Any) -> Any:
+        several = isinstance(x, jax.Array) and len(x.sharding.device_set) > 1
+        return x.addressable_data(0) if several and x.is_fully_replicated else x
+
+    return jax.tree.map(one, tree)
 
 
 def _check_room(directory: Path, tree: Any) -> None:

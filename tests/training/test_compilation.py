@@ -13,7 +13,8 @@ from ddb_jax.debias.contract import plain
 from ddb_jax.stages.amplifier import train_diffusion
 from ddb_jax.stages.common import classifier_training as classifier
 from ddb_jax.training import compilation
-from ddb_jax.training.mesh import make_mesh
+from ddb_jax.training.checkpoint import abstract_like, load_weights, save_weights
+from ddb_jax.training.mesh import make_mesh, replicated
 
 
 def test_each_step_function_compiles_once(tiny_config, tmp_path, monkeypatch):
@@ -92,3 +93,19 @@ def test_the_programs_are_those_of_any_seed(stage, tiny_config, tmp_path, monkey
         )
         jax.tree.map(np.testing.assert_array_equal, one[name].consts, other[name].consts)
         assert str(one[name].jaxpr) == str(other[name].jaxpr)
+
+
+def test_saving_on_eight_devices_compiles_nothing(tmp_path, caplog):
+    """orbax alone compiles a program for every array and device."""
+    mesh = make_mesh(8)
+    weights = {
+        f"layer_{i}": jax.device_put(np.full((8 + i, 16), i, np.float32), replicated(mesh))
+        for i in range(3)
+    }
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        save_weights(tmp_path / "weights", weights)
+    assert "Finished XLA compilation" not in caplog.text
+    read = load_weights(tmp_path / "weights", abstract_like(weights, replicated(mesh)))
+    for name, value in weights.items():
+        np.testing.assert_array_equal(read[name], value)
+        assert len(read[name].sharding.device_set) == 8
