@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from sklearn.model_selection import StratifiedKFold
 
 SMALLEST_CLASS = 2  # images; one has no deviation from its class's mean
@@ -143,3 +144,23 @@ def cross_fitted_logits(
     for held_out, judge in results:
         logits[held_out] = judge.logits(features[held_out])
     return logits
+
+
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The divisor of the logits that makes their cross-entropy least: 1 where they are calibrated.
+
+    Guo et al. (2017). A Gaussian model counts correlated features as evidence many times over, and
+    is too sure. The logits must be of images that the judge was not fitted on.
+
+    Args:
+        logits: float [N, K].
+        labels: int [N].
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+
+    def cross_entropy(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float(np.mean(np.logaddexp.reduce(scale * logits, axis=1) - scale * own))
+
+    found = minimize_scalar(cross_entropy, bounds=(-3.0, 7.0), method="bounded")
+    return float(np.exp(found.x))

@@ -10,6 +10,7 @@ from ddb_jax.debias.lda import (
     fit_lda,
     fit_without_errors,
     shrunk_covariance,
+    temperature,
 )
 
 
@@ -115,3 +116,11 @@ def test_refusals(features, labels, message):
 def test_too_few_images_for_the_parts():
     with pytest.raises(ValueError, match=r"in 5 parts needs as many .* and one has 3"):
         cross_fitted_logits(normal(6, 1), np.arange(6) % 2, None, 5, 0)
+
+
+def test_temperature_of_logits_that_are_too_sure():
+    # Of 40 images 30 are of the class with the larger logit: log(3) is the calibrated difference.
+    labels = np.array([0] * 30 + [1] * 10)
+    logits = np.tile([[8 * np.log(3), 0.0]], (40, 1))
+    assert temperature(logits, labels) == pytest.approx(8, rel=1e-3)
+    assert temperature(logits / 16, labels) == pytest.approx(0.5, rel=1e-3)

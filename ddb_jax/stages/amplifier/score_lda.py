@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddb_jax.data.source import Source
-from ddb_jax.debias.lda import cross_fitted_logits, fit_without_errors
+from ddb_jax.debias.lda import cross_fitted_logits, fit_without_errors, temperature
 from ddb_jax.runtime.errors import UserError
 from ddb_jax.runtime.files import load_array
 from ddb_jax.stages.amplifier.frozen_features import JUDGED, file_name
@@ -21,7 +21,11 @@ from ddb_jax.training.rng import data_seed
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Fit on the training images, drop its errors, fit again; score training and validation."""
+    """Fit on the training images, drop its errors, fit again; score training and validation.
+
+    Cross-fitted scores are calibrated, too. Recipe II would give aligned images no weight under a
+    judge that is as sure of them as LDA is.
+    """
     settings, dataset = context.config.lda, context.dataset
     train = dataset.train
     features = {
@@ -38,6 +42,8 @@ def run(context: Context) -> dict[str, Any]:
             logits["train"] = cross_fitted_logits(
                 features["train"], train.labels, fit, settings.cross_fit, seed
             )
+            divisor = temperature(logits["train"], train.labels)
+            logits = {split: values / divisor for split, values in logits.items()}
     except ValueError as error:
         raise UserError(
             f"config.amplifier.kind 'lda' cannot judge {dataset.name}: {error}; give more images,"
