@@ -69,7 +69,8 @@ def _last_block(config: ConfigDict) -> list[str]:
         plain = entry.stage == "train_last_layer" or all(
             spec.kind == "classifier" for spec in example_method(config, name).networks.values()
         )
-        pixels += [name] if entry.generated or not plain else []
+        mixes = name.split("+")[0] == "selecmix"  # mixing maps is another method
+        pixels += [name] if entry.generated or mixes or not plain else []
     if not pixels:
         return []
     return [
