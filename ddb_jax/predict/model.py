@@ -15,7 +15,7 @@ from ddb_jax.data.images.decode import decode_image
 from ddb_jax.data.preprocessing import to_input
 from ddb_jax.predict.model_folder import RECORD, ModelRecord, read_record, read_variables
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.runtime.files import read_json
+from ddb_jax.runtime.files import read_json, work_path
 from ddb_jax.training.checkpoint import abstract_like, load_weights
 from ddb_jax.training.compilation import jit
 from ddb_jax.training.mesh import make_mesh, put, replicated, shard_batch
@@ -103,7 +103,7 @@ def load(folder: str | Path, method: str = "", seed: int | None = None) -> Model
     Raises:
         UserError: There is no whole model, or no such method or seed.
     """
-    path = Path(folder).expanduser()
+    path = folder if isinstance(folder, Path) else work_path(folder)
     if not path.is_dir():
         raise UserError(f"there is no folder {path}: give a finished run's work directory.")
     inner = path if (path / RECORD).exists() or not (path / "model").is_dir() else path / "model"

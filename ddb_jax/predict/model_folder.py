@@ -19,7 +19,15 @@ from ddb_jax.data.images.decode import Rules
 from ddb_jax.models.pretrained import OUTER_NAMES, from_torch, to_torch, torchvision_name
 from ddb_jax.models.safetensors_file import as_safetensors, open_tensors
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.runtime.files import DamagedFile, read_json, write_atomically, write_json
+from ddb_jax.runtime.files import (
+    DamagedFile,
+    local_copy,
+    make_folder,
+    read_json,
+    remove,
+    write_atomically,
+    write_json,
+)
 from ddb_jax.stages.common.networks import build_network, init_variables
 
 FORMAT = 1  # increase it when `model.json` changes
@@ -87,8 +95,8 @@ def write_model(folder: Path, record: ModelRecord, variables: Mapping[str, Any],
         variables: {"params", "batch_stats"}, arrays.
         card: The text of the model card.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)
+    make_folder(folder)
+    remove(folder / RECORD)
     tensors = {
         name: to_torch(np.asarray(value)) if _of_torchvision(record) else np.asarray(value)
         for name, value in _named(record, variables).items()
@@ -135,7 +143,7 @@ def read_variables(folder: Path, record: ModelRecord) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise ValueError("it is missing")
-        with open_tensors(path) as tensors:
+        with local_copy(path) as local, open_tensors(local) as tensors:
             found = {name: tensors.read(name) for name in tensors.names()}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): run the same command again.") from None

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ddb_jax.data.counts import overview
 from ddb_jax.data.datasets import load_dataset
 from ddb_jax.data.source import Dataset
-from ddb_jax.run.cost import describe_costs, estimate_costs
+from ddb_jax.run.cost import Cost, describe_costs, estimate_costs
 from ddb_jax.run.memory import memory_table
 from ddb_jax.run.plan import Task, plan
 from ddb_jax.run.publish_model import publish_model
@@ -77,18 +77,7 @@ def run(
     ahead = [t for t in chosen if status[t.name] != "done"]
     costs = estimate_costs(config, ahead, dataset, datasets["generator"])
     if dry_run:
-        warnings, facts = overview(dataset)
-        lines = [*(f"warning: {warning}" for warning in warnings), *facts]
-        lines += [config.chosen] if config.chosen else []
-        lines += [f"{status[task.name]:11} {task.name}" for task in tasks]
-        if costs:
-            mesh = make_mesh(config.num_devices, config.fsdp)
-            lines.append(describe_costs(costs, mesh))
-        if costs and dry_run == "memory":
-            trained = [(task.stage, task.options.get("method", "")) for task in ahead]
-            lines.append(memory_table(config, trained, dataset, datasets["generator"], mesh))
-        if first_process():
-            print("\n".join(lines))
+        _print_plan(config, datasets, [(status[task.name], task) for task in tasks], costs, dry_run)
         return
     if jax.process_count() > 1:
         if not processes.all_equal(json.dumps(expected, sort_keys=True)):
@@ -116,6 +105,33 @@ def run(
         if work_directory.is_done(workdir / "report", expected["report"]["fingerprint"]):
             publish_model(workdir, config, dataset, tasks)
             _publish_report(workdir)
+
+
+def _print_plan(
+    config: ConfigDict,
+    datasets: dict[str, Dataset],
+    tasks: list[tuple[str, Task]],
+    costs: list[Cost],
+    kind: str,
+) -> None:
+    """What the images are, the tasks with their status, their cost, and with "memory" that."""
+    dataset = datasets["classifier"]
+    warnings, facts = overview(dataset)
+    lines = [*(f"warning: {warning}" for warning in warnings), *facts]
+    lines += [config.chosen] if config.chosen else []
+    lines += [f"{status:11} {task.name}" for status, task in tasks]
+    if costs:
+        mesh = make_mesh(config.num_devices, config.fsdp)
+        lines.append(describe_costs(costs, mesh))
+        if kind == "memory":
+            ahead = [
+                (t.stage, t.options.get("method", ""))
+                for status, t in tasks
+                if status not in ("done", "not chosen")
+            ]
+            lines.append(memory_table(config, ahead, dataset, datasets["generator"], mesh))
+    if first_process():
+        print("\n".join(lines))
 
 
 def _load_datasets(config: ConfigDict, stop: StopFlag) -> dict[str, Dataset]:

@@ -203,14 +203,16 @@ def read_json(path: Path, kind: Any = dict) -> Any:
     return value
 
 
-def load_array(path: Path) -> np.ndarray:
-    """What `save_array` wrote.
+def load_array(path: Path, *, on_disk: bool = False) -> np.ndarray:
+    """What `save_array` wrote; `on_disk` leaves it there where it is a local file.
 
     Raises:
         DamagedFile: It is empty, cut short or something else.
     """
     with path.open("rb") as file:
         try:
+            if on_disk and is_local(path):
+                return np.load(path, mmap_mode="r", allow_pickle=False)
             return np.load(file, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise DamagedFile(path, f"it is cut short or no array: {first_line(error)}") from None

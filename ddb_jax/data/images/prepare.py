@@ -12,23 +12,16 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ddb_jax.data.images.cache import (
-    CachedShard,
-    Originals,
-    Read,
-    ShardRecord,
-    Stamp,
-    divide,
-    fill,
-    writing,
-)
+from ddb_jax.data.images.cache import divide, fill, writing
 from ddb_jax.data.images.decode import Rules, check_rules, decode_image
 from ddb_jax.data.images.facts import ImageFacts, grey_bits_in_use
 from ddb_jax.data.images.records import RecordSource, Shards, in_memory
+from ddb_jax.data.images.shard_record import CachedShard, Originals, Read, ShardRecord, Stamp
 from ddb_jax.data.listing import Files, Listing, keep_copies_together
 from ddb_jax.data.source import Dataset, Example
 from ddb_jax.runtime.errors import UserError
@@ -87,37 +80,19 @@ def load_listing(
     image_shape = (size, size, 3)
     shards = divide(folder, paths, int(np.prod(image_shape)))
 
-    def filled(rules: Rules, keep: Callable[[ShardRecord], bool]) -> list[ShardRecord]:
-        originals = (
-            _files(listing.root, rules) if open_image is None else _opened(open_image, rules)
-        )
-        return fill(
-            shards,
-            originals,
-            grey_bits=rules.grey_bits,
-            keep=keep,
-            title=f"preparing {listing.name} {size} px",
-            num_threads=num_threads or os.cpu_count() or 1,
-            stop=stop,
-        )
-
-    records = filled(rules, lambda record: True)
-    bits = grey_bits_in_use(image for record in records for image in record.images)
-    if any(record.has_deep_grey and record.grey_bits != bits for record in records):
-        records = filled(
-            rules._replace(grey_bits=bits),
-            lambda record: record.grey_bits == bits or not record.has_deep_grey,
-        )
+    records = _fill(
+        shards,
+        lambda rules: _opened(open_image, rules) if open_image else _files(listing.root, rules),
+        rules,
+        title=f"preparing {listing.name} {size} px",
+        num_threads=num_threads or os.cpu_count() or 1,
+        stop=stop,
+    )
     broken = {path: reason for record in records for path, reason in record.broken.items()}
     shown = {path if open_image else str(listing.root / path): broken[path] for path in broken}
     warnings = _judge(shown, listing.name, len(paths), max_broken, folder / "broken.csv")
 
-    contents = {
-        path: content
-        for shard, record in zip(shards, records, strict=True)
-        for path, content in zip(shard.paths, record.contents, strict=True)
-    }
-    listing = keep_copies_together(listing, contents)
+    listing = keep_copies_together(listing, _contents(shards, records))
     splits = {split: _without(files, broken) for split, files in listing.splits.items()}
     sources = _open(shards, broken, splits, image_shape)
     num_images = sum(len(files.paths) for files in splits.values())
@@ -136,6 +111,26 @@ def load_listing(
         warnings=(*listing.warnings, *warnings),
         images=_facts(shards, records, splits),
         broken=shown,
+    )
+
+
+def _fill(
+    shards: Sequence[CachedShard],
+    originals: Callable[[Rules], Originals],
+    rules: Rules,
+    **options: Any,
+) -> list[ShardRecord]:
+    """`fill`, and again for deep grey of which the set uses fewer bits than it was decoded for."""
+    records = fill(shards, originals(rules), grey_bits=rules.grey_bits, **options)
+    bits = grey_bits_in_use(image for record in records for image in record.images)
+    if all(record.grey_bits == bits or not record.has_deep_grey for record in records):
+        return records
+    return fill(
+        shards,
+        originals(rules._replace(grey_bits=bits)),
+        grey_bits=bits,
+        keep=lambda record: record.grey_bits == bits or not record.has_deep_grey,
+        **options,
     )
 
 
@@ -221,6 +216,15 @@ def _judge(
             f" fix or delete them{resize}, or allow as many with config.data.max_broken."
         )
     return (f"{count} cannot be used and are left out; they are listed in {file}.",)
+
+
+def _contents(shards: Sequence[CachedShard], records: Sequence[ShardRecord]) -> dict[str, str]:
+    """The hash of every path's content."""
+    return {
+        path: content
+        for shard, record in zip(shards, records, strict=True)
+        for path, content in zip(shard.paths, record.contents, strict=True)
+    }
 
 
 def _facts(

@@ -1,12 +1,10 @@
 """The maps that the last block of a frozen network begins with, kept on disk, as a source."""
 
-from pathlib import Path
-
 import numpy as np
 
 from ddb_jax.data.source import Example, Source, Subset
 from ddb_jax.runtime.errors import UserError
-from ddb_jax.runtime.files import is_local, load_array
+from ddb_jax.runtime.files import load_array
 from ddb_jax.stages.context import Context
 
 KEPT = ("train", "validation")
@@ -58,13 +56,8 @@ def cached_maps(context: Context, source: Source) -> Source:
     for split in KEPT:
         if source is context.dataset.splits[split]:
             path = context.inputs["frozen_maps"] / file_name(split)
-            return CachedMaps(_open(path), source)
+            return CachedMaps(load_array(path, on_disk=True), source)
     raise UserError(
         f"{context.name} needs other images than those of training and validation, and"
         " config.classifier.trainable 'last_block' keeps the maps of these alone: take 'all'."
     )
-
-
-def _open(path: Path) -> np.ndarray:
-    """The array, left on disk where that is possible."""
-    return np.load(path, mmap_mode="r") if is_local(path) else load_array(path)

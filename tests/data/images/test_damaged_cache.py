@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ddb_jax.data.images import cache
-from ddb_jax.data.images.cache import Originals, Read, divide
+from ddb_jax.data.images.cache import divide
 from ddb_jax.data.images.decode import DecodedImage
+from ddb_jax.data.images.shard_record import Originals, Read
 
 PATHS = ("a", "b", "c")
 BROKEN = {"b": "no image"}
