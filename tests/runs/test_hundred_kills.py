@@ -69,7 +69,10 @@ class Run:
         """The stage at work, by its folder; resumed stages keep theirs."""
         if "digits train: " not in self._log.read_text():
             return STARTING
-        paths = [path.relative_to(self.workdir) for path in self.workdir.rglob("*.partial")]
+        try:
+            paths = [path.relative_to(self.workdir) for path in self.workdir.rglob("*.partial")]
+        except FileNotFoundError:  # a folder was renamed while it was looked into
+            return self.stage()
         # seed_0/train_classifier/erm.partial, seed_0/synthesize.partial, report.partial
         names = {path.parts[len(path.parts) > 1] for path in paths}
         return " and ".join(sorted(name.removesuffix(".partial") for name in names)) or BETWEEN
