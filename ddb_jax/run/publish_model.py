@@ -48,9 +48,13 @@ def recommended(selections: dict[str, dict[str, Any]], preferred: str) -> tuple[
         m: f["score"] for m, f in selections.items() if f["selection"] == rule and f["score"]
     }
     method = max(compared, key=lambda name: compared[name])
-    title, figure = RULES[rule].title, 100 * compared[method][0]
+    title, (figure, mean) = RULES[rule].title, (100 * value for value in compared[method])
     among = f"the highest of {len(compared)} methods" if len(compared) > 1 else "the only method"
-    return method, f"{method}, {among} by {title} on validation ({figure:.1f}%)"
+    reason = (
+        f"{method}, {among} by {title} on validation ({figure:.1f}%; {mean:.1f}% on average over"
+        " the classes or groups)"
+    )
+    return method, reason
 
 
 def publish_model(
