@@ -37,7 +37,7 @@ LONGEST_FIRST = (
     "training/test_rematerialization.py",
     "stages/generated/test_draw.py",
 )
-MEMORY_BYTES = 1.2e9  # of a process, above which it forgets what it has compiled
+MEMORY_BYTES = 0.9e9  # of a process, above which it forgets what it has compiled
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -48,6 +48,11 @@ if jax.__version_info__[:2] == (0, 10):
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
     )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: some tests wait for processes that they start."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items):
