@@ -229,9 +229,10 @@ def test_train_without_a_conflicting_image(tiny_config, tmp_path):
     use_mlp(tiny_config)
     tiny_config.data.aligned_share = 1.0
     tiny_config.methods = ("ddb_i",)
+    tiny_config.amplifier.train_on = "real"
     tiny_config.amplifier.compare = False
     run(tiny_config, tmp_path)
-    found = read_json(tmp_path / "seed_0/score/synthetic/detection.json")["train"]["rule"]
+    found = read_json(tmp_path / "seed_0/score/real/detection.json")["train"]["rule"]
     assert found["bias_auroc"] is None and found["bias_prevalence"] == 0.0
 
 
